@@ -1,0 +1,25 @@
+//! What passes between Tributary's stages.
+//!
+//! In: nothing; this crate has no behaviour of its own beyond the rules that keep its values valid. Out: the
+//! vocabulary shared by collector, merger, store and dump server: commit timestamps ([`Tso`]), the total order
+//! ([`OrderKey`]), source and global transactions, fences, checkpoints, and every cap in [`limits`]. Pure: no IO,
+//! no clock, no randomness.
+
+mod checkpoint;
+mod class;
+mod fence;
+mod global;
+mod key;
+pub mod limits;
+mod node;
+mod source;
+mod tso;
+
+pub use checkpoint::{Checkpoint, NodeProgress};
+pub use class::ErrorClass;
+pub use fence::{Fence, FenceAnswer, FenceRequest, FenceStamp};
+pub use global::{Dependency, GlobalKind, GlobalTxn, MergedBatch};
+pub use key::{KeyClass, OrderKey};
+pub use node::{NodeId, NodeTable};
+pub use source::{Body, NodeBatch, NodeItem, SourcePos, SourceTxn, TxnKind};
+pub use tso::Tso;

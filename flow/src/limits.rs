@@ -1,0 +1,48 @@
+//! Every cap, in one place. Bytes unless the name says otherwise.
+
+/// Greatest binlog event accepted: MySQL's `max_allowed_packet` limit of 1 GiB and room for headers.
+pub const EVENT_BYTES_MAX: usize = (1 << 30) + (64 << 10);
+
+/// Greatest MySQL protocol packet payload; longer messages are split at this size.
+pub const PACKET_PAYLOAD_MAX: usize = 0xff_ffff;
+
+/// Greatest message accepted from a dump client that is not authenticated yet.
+pub const CLIENT_HANDSHAKE_BYTES_MAX: usize = 64 << 10;
+
+/// Greatest command accepted from an authenticated dump client (statements, GTID sets).
+pub const CLIENT_COMMAND_BYTES_MAX: usize = 16 << 20;
+
+/// Greatest uncompressed size of one TRANSACTION_PAYLOAD event.
+pub const PAYLOAD_UNCOMPRESSED_BYTES_MAX: usize = 2 << 30;
+
+/// Size of a collector's receive buffers; a transaction's events are slices of them.
+pub const CHUNK_BYTES: usize = 256 << 10;
+
+/// Bytes one collector may have in flight (received, not yet durable) before it stops reading its socket.
+pub const NODE_BYTES_MAX: usize = 24 << 20;
+
+/// Items a collector may have in flight per batch.
+pub const BATCH_ITEMS_MAX: usize = 4096;
+
+/// Bytes of merged transactions handed to the store at a time.
+pub const MERGED_BATCH_BYTES: usize = 1 << 20;
+
+/// Batches of merged transactions between merger and store.
+pub const MERGED_BATCHES_MAX: usize = 4;
+
+/// Bytes of merged transactions between merger and store.
+
+/// Bytes of one group commit.
+pub const GROUP_COMMIT_BYTES_MAX: usize = 8 << 20;
+
+/// Bytes read from a binlog file at a time for one dump client.
+pub const DUMP_READ_BYTES: usize = 256 << 10;
+
+/// Simultaneous client connections, unless configured otherwise.
+pub const CLIENT_CONNECTIONS_MAX: usize = 1000;
+
+const _: () = {
+    assert!(CHUNK_BYTES * 4 <= NODE_BYTES_MAX);
+    assert!(CLIENT_HANDSHAKE_BYTES_MAX <= PACKET_PAYLOAD_MAX);
+    assert!(DUMP_READ_BYTES >= 64 << 10);
+};

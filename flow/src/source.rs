@@ -1,0 +1,133 @@
+//! What a collector says about its node: whole source transactions and positions.
+
+use std::fmt;
+
+use bytes::Bytes;
+use smallvec::SmallVec;
+use tributary_binlog::{Gtid, XaXid};
+
+use crate::{NodeId, Tso};
+
+/// A place in one node's binlog. Ordered; files are compared by their number.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SourcePos {
+    /// Number of the binlog file (`7` of `mysql-bin.000007`).
+    pub file: u64,
+    /// Byte offset in it: the end of the last event counted.
+    pub offset: u64,
+}
+
+impl fmt::Display for SourcePos {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:06}:{}", self.file, self.offset)
+    }
+}
+
+/// The events of a transaction, without its GTID event, `BEGIN` and the ending event.
+///
+/// Segments hold whole events, one behind the other, **without** checksums; `event_size` in each header is the length
+/// without one. A segment is a slice of a receive buffer shared by many transactions: cloning copies no bytes.
+#[derive(Clone, Debug, Default)]
+pub struct Body {
+    segments: SmallVec<[Bytes; 1]>,
+    len: u64,
+}
+
+impl Body {
+    /// A body of one segment.
+    pub fn new(events: Bytes) -> Self {
+        let mut body = Self::default();
+        body.push(events);
+        body
+    }
+
+    /// Appends a segment of whole events.
+    pub fn push(&mut self, events: Bytes) {
+        if !events.is_empty() {
+            self.len += events.len() as u64;
+            self.segments.push(events);
+        }
+    }
+
+    /// The segments, in order.
+    pub fn segments(&self) -> &[Bytes] {
+        &self.segments
+    }
+
+    /// Bytes in all segments.
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Whether the body has no event.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+}
+
+/// What a source transaction (one GTID group of a node's binlog) is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TxnKind {
+    /// `BEGIN … XID` or `BEGIN … COMMIT`: committed by this node alone.
+    Local,
+    /// `XA START … XA END` with `XA COMMIT … ONE PHASE`: committed by this node alone.
+    OnePhase(XaXid),
+    /// `XA START … XA END, XA PREPARE`: the rows of a branch, not yet committed.
+    Prepare(XaXid),
+    /// `XA COMMIT` of a prepared branch. No body.
+    Commit(XaXid),
+    /// `XA ROLLBACK` of a prepared branch. No body.
+    Rollback(XaXid),
+    /// One statement that is not transactional DML: DDL, account management. The body is its Query event.
+    Ddl,
+    /// A group with nothing in it (`BEGIN, COMMIT` or a GTID alone): only its GTID counts.
+    Empty,
+}
+
+/// One GTID group of a node's binlog.
+#[derive(Clone, Debug)]
+pub struct SourceTxn {
+    /// Its GTID on the node.
+    pub gtid: Gtid,
+    /// What it is.
+    pub kind: TxnKind,
+    /// The end of its last event in the node's binlog.
+    pub end: SourcePos,
+    /// The commit timestamp, when a coordinator set one: `original_commit_timestamp` where it differs from
+    /// `immediate_commit_timestamp`.
+    pub tso: Option<Tso>,
+    /// `original_commit_timestamp` of the GTID event, µs since the epoch.
+    pub original_commit: u64,
+    /// `immediate_commit_timestamp` of the GTID event, µs since the epoch.
+    pub immediate_commit: u64,
+    /// `last_committed` of the node's logical clock (restarts with each of the node's binlog files).
+    pub last_committed: i64,
+    /// `sequence_number` of the node's logical clock.
+    pub sequence_number: i64,
+    /// `original_server_version` of the GTID event (80404 for 8.4.4).
+    pub original_server_version: u32,
+    /// `immediate_server_version` of the GTID event.
+    pub immediate_server_version: u32,
+    /// Header timestamp of the GTID event, seconds since the epoch.
+    pub timestamp: u32,
+    /// Its events.
+    pub body: Body,
+}
+
+/// One thing a collector says, in the order of the node's binlog.
+#[derive(Clone, Debug)]
+pub enum NodeItem {
+    /// A whole source transaction.
+    Txn(Box<SourceTxn>),
+    /// The stream has passed this position and no transaction ends there: a heartbeat, a rotation, a new file's header.
+    Position(SourcePos),
+}
+
+/// Items of one node, in order: the unit that travels from collector to merger.
+#[derive(Debug)]
+pub struct NodeBatch {
+    /// The node.
+    pub node: NodeId,
+    /// What it said.
+    pub items: Vec<NodeItem>,
+}

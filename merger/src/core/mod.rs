@@ -1,0 +1,21 @@
+//! The rules of the order. No IO, no clock, no randomness: the same inputs give the same outputs.
+//!
+//! In: items of each node's stream, fences placed on nodes. Out: [`GlobalTxn`](tributary_flow::GlobalTxn)s in their final
+//! order, requests for fences, and the reason why nothing comes.
+//!
+//! * [`node`]: what one node's stream has told so far, and the key below which it can tell nothing new (its *frontier*).
+//! * [`merge`]: the k-way merge below all frontiers, and the joining of branches.
+//! * [`ddl`]: the same statement from several nodes becomes one.
+
+mod ddl;
+mod merge;
+mod node;
+
+#[cfg(test)]
+mod naive;
+#[cfg(test)]
+mod tests;
+
+pub use ddl::DdlJoin;
+pub use merge::{BlockedOn, Merger, Resume};
+pub use node::Frontier;

@@ -1,0 +1,321 @@
+//! Runs the merger's rules on a thread of their own.
+//!
+//! In: batches of the collectors, answers to fences. Out: [`MergedBatch`]es to the store (waiting when it is behind, so that
+//! back-pressure reaches the nodes), questions to collectors, a status. Decides nothing but when to ask again.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use tokio::sync::mpsc;
+use tributary_binlog::GtidSet;
+use tributary_flow::{
+    Fence, FenceAnswer, FenceRequest, FenceStamp, MergedBatch, NodeBatch, NodeId, NodeTable, SourcePos, Tso, limits,
+};
+
+use crate::MergeError;
+use crate::core::{BlockedOn, Merger};
+
+/// Shortest time between two fences on one node.
+const FENCE_INTERVAL: Duration = Duration::from_millis(1);
+/// Time before a node that could not be asked is asked again.
+const FENCE_RETRY: Duration = Duration::from_millis(200);
+/// How long progress without any transaction (rollbacks, filtered groups) may stay unsaved.
+const IDLE_CHECKPOINT: Duration = Duration::from_secs(1);
+/// How long nothing may come before a node that holds back the others may exceed its memory budget.
+const OVERDRAFT_AFTER: Duration = Duration::from_millis(50);
+/// Batches handled before the outputs are looked at.
+const BATCHES_PER_TURN: usize = 64;
+
+/// What connects the merger with the other stages.
+pub struct MergerPorts {
+    /// From the collectors.
+    pub items: mpsc::Receiver<NodeBatch>,
+    /// Points from which nodes are read for the first time.
+    pub starts: mpsc::Receiver<(NodeId, GtidSet)>,
+    /// From the collectors: answers to `fences`.
+    pub fence_answers: mpsc::Receiver<FenceAnswer>,
+    /// To each node's collector, by node id.
+    pub fences: Vec<mpsc::Sender<FenceRequest>>,
+    /// To the store.
+    pub out: mpsc::Sender<MergedBatch>,
+    /// Called for a node that holds back all others and may be waiting for memory.
+    pub overdraft: Box<dyn Fn(NodeId) + Send>,
+    /// Called with each fence as it took effect: with the nodes' binlogs, the whole input of the merge.
+    pub on_fence: Box<dyn FnMut(&Fence) + Send>,
+}
+
+/// Why the next transaction waits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Blocked {
+    /// Name of the node that holds it back.
+    pub node: String,
+    /// What is missing from it.
+    pub what: BlockedOn,
+    /// Since when, in milliseconds since the epoch.
+    pub since_ms: u64,
+}
+
+/// What the merger knows about one node.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NodeMergeStatus {
+    /// Name of the node.
+    pub name: String,
+    /// How far its stream has been merged.
+    pub position: SourcePos,
+    /// W(n): no distributed transaction with a lesser or equal TSO can come from it.
+    pub watermark: Tso,
+    /// Prepared branches that are neither committed nor rolled back.
+    pub unresolved: usize,
+}
+
+/// What the merger is doing.
+#[derive(Clone, Debug, Default)]
+pub struct MergerStatus {
+    /// Global transactions handed to the store since the start.
+    pub transactions: u64,
+    /// Bytes of their events.
+    pub bytes: u64,
+    /// TSO of the last one.
+    pub last_tso: Tso,
+    /// Committed transactions and branches that wait.
+    pub waiting: usize,
+    /// Fences asked for since the start.
+    pub fences: u64,
+    /// Commits of branches prepared before their node was first read.
+    pub orphans: u64,
+    /// The nodes, by name.
+    pub nodes: Vec<NodeMergeStatus>,
+    /// What holds back the next transaction.
+    pub blocked: Vec<Blocked>,
+    /// The contradiction that stopped the stream.
+    pub halted: Option<MergeError>,
+}
+
+/// A running merger.
+pub struct MergerHandle {
+    thread: JoinHandle<()>,
+    status: Arc<Mutex<MergerStatus>>,
+}
+
+impl MergerHandle {
+    /// What it is doing now.
+    pub fn status(&self) -> MergerStatus {
+        self.status.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// A function that tells the status, for other threads.
+    pub fn status_reader(&self) -> impl Fn() -> MergerStatus + Send + Sync + 'static {
+        let status = self.status.clone();
+        move || status.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Waits until it has ended: all collectors or the store are gone.
+    pub fn join(self) -> std::thread::Result<()> {
+        self.thread.join()
+    }
+}
+
+/// Starts a merger of `table`'s nodes on its own thread. It ends when all senders of items, or the receiver of batches, are gone.
+pub fn spawn(table: NodeTable, merger: Merger, ports: MergerPorts) -> std::io::Result<MergerHandle> {
+    let status = Arc::new(Mutex::new(MergerStatus::default()));
+    let shared = status.clone();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+    let thread = std::thread::Builder::new().name("merger".into()).spawn(move || {
+        runtime.block_on(Task::new(table, merger, ports, shared).run());
+    })?;
+    Ok(MergerHandle { thread, status })
+}
+
+struct Task {
+    table: NodeTable,
+    merger: Merger,
+    ports: MergerPorts,
+    shared: Arc<Mutex<MergerStatus>>,
+    status: MergerStatus,
+    published: Instant,
+    /// When each node may be asked next.
+    ask_after: Vec<Instant>,
+    /// The question each node has not answered, with the stamp taken before it was asked.
+    asked: Vec<Option<(u64, FenceStamp)>>,
+    last_progress: Instant,
+    last_sent: Instant,
+    dirty: bool,
+    batch: MergedBatch,
+}
+
+impl Task {
+    fn new(table: NodeTable, merger: Merger, ports: MergerPorts, shared: Arc<Mutex<MergerStatus>>) -> Self {
+        let now = Instant::now();
+        let n = table.len();
+        Self {
+            table,
+            merger,
+            ports,
+            shared,
+            status: MergerStatus::default(),
+            published: now,
+            ask_after: vec![now; n],
+            asked: vec![None; n],
+            last_progress: now,
+            last_sent: now,
+            dirty: false,
+            batch: MergedBatch::default(),
+        }
+    }
+
+    async fn run(mut self) {
+        loop {
+            let turn = self.turn().await;
+            let go_on = match turn {
+                Ok(go_on) => go_on,
+                Err(error) => {
+                    tracing::error!(%error, "the merge has stopped; what is durable is still served");
+                    self.status.halted = Some(error);
+                    false
+                }
+            };
+            self.publish(!go_on);
+            if !go_on {
+                break;
+            }
+        }
+    }
+
+    /// Takes what has arrived, hands on what is due. `false` when a neighbour is gone.
+    async fn turn(&mut self) -> Result<bool, MergeError> {
+        let wait = self.next_deadline();
+        tokio::select! {
+            biased;
+            Some((node, gtids)) = self.ports.starts.recv() => self.merger.set_before_start(node, gtids),
+            Some(answer) = self.ports.fence_answers.recv() => self.answer(answer),
+            batch = self.ports.items.recv() => match batch {
+                Some(batch) => self.take(batch)?,
+                None => return Ok(false),
+            },
+            () = tokio::time::sleep_until(wait.into()) => {}
+        }
+        for _ in 0..BATCHES_PER_TURN {
+            let Ok(batch) = self.ports.items.try_recv() else { break };
+            self.take(batch)?;
+        }
+        for fence in self.merger.take_passed_fences() {
+            (self.ports.on_fence)(&fence);
+        }
+        if !self.emit().await {
+            return Ok(false);
+        }
+        self.ask();
+        Ok(true)
+    }
+
+    fn take(&mut self, batch: NodeBatch) -> Result<(), MergeError> {
+        self.dirty = true;
+        batch.items.into_iter().try_for_each(|item| self.merger.handle(batch.node, item))
+    }
+
+    fn answer(&mut self, answer: FenceAnswer) {
+        let slot = &mut self.asked[answer.node.index()];
+        let Some((_, stamp)) = slot.take_if(|(id, _)| *id == answer.id) else { return };
+        match answer.pos {
+            Some(pos) => self.merger.handle_fence(Fence { node: answer.node, pos, stamp }),
+            None => {
+                self.ask_after[answer.node.index()] = Instant::now() + FENCE_RETRY;
+                self.merger.fence_failed(answer.node);
+            }
+        }
+    }
+
+    /// Hands everything that is due to the store. `false` when the store is gone.
+    async fn emit(&mut self) -> bool {
+        loop {
+            let more = self.merger.poll(&mut self.batch.txns, limits::MERGED_BATCH_BYTES as u64);
+            let idle = self.dirty && self.last_sent.elapsed() >= IDLE_CHECKPOINT;
+            if self.batch.txns.is_empty() && !idle {
+                return true;
+            }
+            self.account();
+            let mut batch = std::mem::take(&mut self.batch);
+            batch.checkpoint = self.merger.checkpoint();
+            if self.ports.out.send(batch).await.is_err() {
+                return false;
+            }
+            self.last_sent = Instant::now();
+            self.dirty = more;
+            if !more {
+                return true;
+            }
+            self.publish(false);
+        }
+    }
+
+    fn account(&mut self) {
+        self.status.transactions += self.batch.txns.len() as u64;
+        self.status.bytes += self.batch.txns.iter().map(tributary_flow::GlobalTxn::body_len).sum::<u64>();
+        if !self.batch.txns.is_empty() {
+            self.last_progress = Instant::now();
+        }
+    }
+
+    fn ask(&mut self) {
+        if self.merger.waiting() == 0 {
+            return;
+        }
+        let now = Instant::now();
+        let mut wanted = Vec::new();
+        let ask_after = &self.ask_after;
+        self.merger.poll_fences(|node| ask_after[node.index()] <= now, &mut wanted);
+        for (node, stamp) in wanted {
+            self.status.fences += 1;
+            let id = self.status.fences;
+            self.ask_after[node.index()] = now + FENCE_INTERVAL;
+            match self.ports.fences[node.index()].try_send(FenceRequest { id }) {
+                Ok(()) => self.asked[node.index()] = Some((id, stamp)),
+                Err(_) => self.merger.fence_failed(node),
+            }
+        }
+        if now.duration_since(self.last_progress) >= OVERDRAFT_AFTER {
+            for (node, _) in self.merger.blocked() {
+                (self.ports.overdraft)(node);
+            }
+        }
+    }
+
+    fn next_deadline(&self) -> Instant {
+        let now = Instant::now();
+        if self.merger.waiting() > 0 {
+            return now + OVERDRAFT_AFTER.min(FENCE_INTERVAL * 2);
+        }
+        now + IDLE_CHECKPOINT
+    }
+
+    /// Makes the status visible, at most every 20 ms.
+    fn publish(&mut self, last: bool) {
+        let now = Instant::now();
+        if !last && now.duration_since(self.published) < Duration::from_millis(20) {
+            return;
+        }
+        self.published = now;
+        self.status.last_tso = self.merger.last_key().tso;
+        self.status.waiting = self.merger.waiting();
+        self.status.orphans = self.merger.orphans();
+        self.status.nodes = (self.table.iter())
+            .map(|(id, name)| NodeMergeStatus {
+                name: name.to_owned(),
+                position: self.merger.position(id),
+                watermark: self.merger.watermark(id),
+                unresolved: self.merger.unresolved(id),
+            })
+            .collect();
+        let before = std::mem::take(&mut self.status.blocked);
+        let since_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64);
+        self.status.blocked = (self.merger.blocked().into_iter())
+            .map(|(id, what)| {
+                let node = self.table.name(id).to_owned();
+                let since_ms = (before.iter().find(|b| b.node == node && b.what == what)).map_or(since_ms, |b| b.since_ms);
+                Blocked { node, what, since_ms }
+            })
+            .collect();
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&self.status);
+    }
+}
