@@ -1,0 +1,5 @@
+//! Tests of the testbed itself, with real servers: the tools the end-to-end tests trust must be
+//! able to fail.
+
+mod coordinator;
+mod mysqld;
