@@ -94,7 +94,10 @@ impl Cluster {
 
     /// Connection options of the workload for every node.
     pub fn app_opts(&self) -> Vec<Opts> {
-        self.nodes.iter().map(|node| node.opts(APP_ACCOUNT)).collect()
+        self.nodes
+            .iter()
+            .map(|node| node.opts(APP_ACCOUNT))
+            .collect()
     }
 
     /// Runs statements as root on every node, one node after the other.

@@ -7,7 +7,7 @@
 
 pub mod bank;
 pub mod cluster;
-//pub mod compare;
+pub mod compare;
 pub mod coordinator;
 pub mod mysqld;
 pub mod process;

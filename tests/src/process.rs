@@ -62,11 +62,19 @@ impl Process {
         };
         let (log, copy) = open_log(&program.log)?;
         let mut command = wrapped(wrapper, &program.path);
-        command.args(&program.args).stdin(Stdio::null()).stdout(log).stderr(copy);
+        command
+            .args(&program.args)
+            .stdin(Stdio::null())
+            .stdout(log)
+            .stderr(copy);
         command.envs(program.env.iter().map(|(key, value)| (key, value)));
         let child = spawn_on_lasting_thread(command)
             .with_context(|| format!("start {}: {}", program.name, program.path.display()))?;
-        Ok(Self { name: program.name.clone(), child, lifetime: program.lifetime })
+        Ok(Self {
+            name: program.name.clone(),
+            child,
+            lifetime: program.lifetime,
+        })
     }
 
     /// Process id.
@@ -107,7 +115,11 @@ impl Process {
             if let Some(status) = self.exited() {
                 return Ok(status);
             }
-            ensure!(Instant::now() < deadline, "{} still runs after {timeout:?}", self.name);
+            ensure!(
+                Instant::now() < deadline,
+                "{} still runs after {timeout:?}",
+                self.name
+            );
             sleep(Duration::from_millis(20)).await;
         }
     }
@@ -142,7 +154,10 @@ fn open_log(path: &Path) -> Result<(File, File)> {
 fn wrapped(wrapper: &[&str], path: &Path) -> Command {
     let found = wrapper.split_first().and_then(|(name, args)| {
         let dirs = ["/usr/bin", "/bin"];
-        let file = dirs.iter().map(|dir| Path::new(dir).join(name)).find(|file| file.exists())?;
+        let file = dirs
+            .iter()
+            .map(|dir| Path::new(dir).join(name))
+            .find(|file| file.exists())?;
         let mut command = Command::new(file);
         command.args(args).arg(path);
         Some(command)

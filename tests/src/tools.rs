@@ -11,18 +11,22 @@ use anyhow::{Context, Result, bail, ensure};
 
 /// The repository: the parent of this package.
 pub fn repository() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the package lies in the repository")
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("the package lies in the repository")
 }
 
 /// Tributary's cache: `$XDG_CACHE_HOME/tributary`, else `~/.cache/tributary`.
 pub fn cache_dir() -> PathBuf {
-    let base = std::env::var_os("XDG_CACHE_HOME").filter(|dir| !dir.is_empty()).map_or_else(
-        || {
-            let home = std::env::var_os("HOME").unwrap_or_else(|| "/tmp".into());
-            PathBuf::from(home).join(".cache")
-        },
-        PathBuf::from,
-    );
+    let base = std::env::var_os("XDG_CACHE_HOME")
+        .filter(|dir| !dir.is_empty())
+        .map_or_else(
+            || {
+                let home = std::env::var_os("HOME").unwrap_or_else(|| "/tmp".into());
+                PathBuf::from(home).join(".cache")
+            },
+            PathBuf::from,
+        );
     base.join("tributary")
 }
 
@@ -64,10 +68,17 @@ pub fn mysql_program(name: &str) -> Result<PathBuf> {
 /// When there is no MySQL or it does not tell its version.
 pub fn mysql_version() -> Result<String> {
     let mysqld = mysql_program("mysqld")?;
-    let output = Command::new(&mysqld).args(["--no-defaults", "--version"]).output()?;
+    let output = Command::new(&mysqld)
+        .args(["--no-defaults", "--version"])
+        .output()?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let mut words = text.split_whitespace().skip_while(|word| *word != "Ver").skip(1);
-    let word = words.next().with_context(|| format!("no version in {text:?}"))?;
+    let mut words = text
+        .split_whitespace()
+        .skip_while(|word| *word != "Ver")
+        .skip(1);
+    let word = words
+        .next()
+        .with_context(|| format!("no version in {text:?}"))?;
     Ok(word.split('-').next().unwrap_or(word).to_owned())
 }
 
@@ -88,7 +99,10 @@ pub fn workspace_program(name: &str) -> Result<PathBuf> {
             return Ok(path);
         }
     }
-    bail!("no program {name} near {}: build the workspace first (make build)", running.display())
+    bail!(
+        "no program {name} near {}: build the workspace first (make build)",
+        running.display()
+    )
 }
 
 /// A TCP port of 127.0.0.1 that nothing listens on, never handed out twice by this process.

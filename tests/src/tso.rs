@@ -24,12 +24,17 @@ impl Tso {
 
     /// An oracle whose timestamps are all greater than `last`.
     pub fn after(last: u64) -> Self {
-        Self { last: AtomicU64::new(last) }
+        Self {
+            last: AtomicU64::new(last),
+        }
     }
 
     /// The next timestamp, in microseconds since 1970, less than 2⁵⁵.
     pub fn next(&self) -> u64 {
-        let clock = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_micros();
+        let clock = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default()
+            .as_micros();
         self.next_at(u64::try_from(clock).unwrap_or(0))
     }
 
@@ -40,9 +45,9 @@ impl Tso {
 
     fn next_at(&self, clock: u64) -> u64 {
         let step = |last: u64| clock.max(last + 1);
-        let before = self.last.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |last| {
-            Some(step(last))
-        });
+        let before = self
+            .last
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |last| Some(step(last)));
         // The closure always gives a value, so the update cannot fail.
         let next = step(before.unwrap_or_else(|last| last));
         assert!(next < LIMIT, "the clock is past the year 3100");
@@ -67,10 +72,13 @@ mod tests {
     fn many_threads_never_share_a_timestamp() {
         let tso = Tso::new();
         let mut all: Vec<u64> = std::thread::scope(|scope| {
-            let threads: Vec<_> =
-                (0..4).map(|_| scope.spawn(|| (0..5_000).map(|_| tso.next()).collect())).collect();
+            let threads: Vec<_> = (0..4)
+                .map(|_| scope.spawn(|| (0..5_000).map(|_| tso.next()).collect()))
+                .collect();
             let threads = threads.into_iter();
-            threads.flat_map(|thread| -> Vec<u64> { thread.join().expect("no panic") }).collect()
+            threads
+                .flat_map(|thread| -> Vec<u64> { thread.join().expect("no panic") })
+                .collect()
         });
         let count = all.len();
         all.sort_unstable();

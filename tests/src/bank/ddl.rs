@@ -17,8 +17,12 @@ const DONE_ALREADY: [u16; 6] = [1060, 1061, 1091, 1050, 1051, 1007];
 const BETWEEN_NODES: Duration = Duration::from_millis(150);
 const RETRY: Duration = Duration::from_millis(200);
 /// Types of added columns, in turn.
-const COLUMN_TYPES: [&str; 4] =
-    ["INT NOT NULL DEFAULT 7", "VARCHAR(50) DEFAULT 'n/a'", "DECIMAL(10,2) NULL", "BIGINT UNSIGNED"];
+const COLUMN_TYPES: [&str; 4] = [
+    "INT NOT NULL DEFAULT 7",
+    "VARCHAR(50) DEFAULT 'n/a'",
+    "DECIMAL(10,2) NULL",
+    "BIGINT UNSIGNED",
+];
 
 /// One schema change; the second three undo the first three.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,7 +95,14 @@ async fn change(bank: &Bank, session: &mut Session, step: Step, round: u64) {
     // Every other round carries a timestamp, as a coordinator that runs DDL would do it.
     let stamped = bank.options.stamped && round.is_multiple_of(2);
     for node in 0..bank.coordinator.node_count() {
-        until_done(bank, session, node, &text(&bank.options.schema_on(node)), stamped).await;
+        until_done(
+            bank,
+            session,
+            node,
+            &text(&bank.options.schema_on(node)),
+            stamped,
+        )
+        .await;
         sleep(BETWEEN_NODES).await;
     }
     match step {
@@ -105,7 +116,11 @@ async fn change(bank: &Bank, session: &mut Session, step: Step, round: u64) {
 /// nodes that are down are waited for.
 async fn until_done(bank: &Bank, session: &mut Session, node: usize, statement: &str, stamp: bool) {
     loop {
-        let stamp = if stamp { Some(bank.coordinator.tso().next()) } else { None };
+        let stamp = if stamp {
+            Some(bank.coordinator.tso().next())
+        } else {
+            None
+        };
         let text = format!("{}{statement}", crate::coordinator::stamp_text(stamp));
         match session.execute(node, &text).await {
             Ok(()) => return,

@@ -66,9 +66,15 @@ impl Bank {
         let mix_total = options.mix.total();
         ensure!(mix_total > 0, "every kind of transaction has weight 0");
         let least = 6 * nodes.len();
-        ensure!(options.accounts as usize >= least, "at least {least} accounts are needed");
+        ensure!(
+            options.accounts as usize >= least,
+            "at least {least} accounts are needed"
+        );
         ensure!(options.workers > 0, "at least one worker is needed");
-        ensure!(options.rate.is_none_or(|rate| rate > 0.0), "the rate must be above 0");
+        ensure!(
+            options.rate.is_none_or(|rate| rate > 0.0),
+            "the rate must be above 0"
+        );
         Ok(Arc::new(Self {
             coordinator: Coordinator::new("bank", nodes, tso),
             options,
@@ -122,8 +128,13 @@ impl Bank {
                 node,
                 statements: vec![schema::insert_accounts(&self.options, node, nodes)],
             });
-            let outcome = session.run(&branches.collect::<Vec<_>>(), self.finish()).await;
-            ensure!(matches!(outcome, Outcome::Committed { .. }), "cannot open: {outcome:?}");
+            let outcome = session
+                .run(&branches.collect::<Vec<_>>(), self.finish())
+                .await;
+            ensure!(
+                matches!(outcome, Outcome::Committed { .. }),
+                "cannot open: {outcome:?}"
+            );
             return self.coordinator.settle(SETTLE_TIMEOUT).await;
         }
         let expected = (i64::from(self.options.accounts), self.expected_sum());
@@ -194,8 +205,11 @@ impl Bank {
     pub async fn totals(&self) -> Result<(i64, i64)> {
         let (mut accounts, mut sum) = (0, 0);
         for node in 0..self.coordinator.node_count() {
-            let mut conn =
-                self.coordinator.connect(node).await.map_err(|error| anyhow::anyhow!(error))?;
+            let mut conn = self
+                .coordinator
+                .connect(node)
+                .await
+                .map_err(|error| anyhow::anyhow!(error))?;
             let schema = self.options.schema_on(node);
             let row: Option<(i64, i64)> = conn.query_first(totals_query(&schema)).await?;
             let (count, balance) = row.context("an aggregate gives a row")?;
@@ -224,7 +238,10 @@ impl Bank {
                 let schema = self.options.schema_on(node);
                 let insert =
                     format!("INSERT INTO `{schema}`.markers VALUES ({id}, {node}, NOW(6))");
-                Branch { node, statements: vec![insert] }
+                Branch {
+                    node,
+                    statements: vec![insert],
+                }
             })
             .collect();
         let deadline = Instant::now() + Duration::from_secs(60);
@@ -233,7 +250,11 @@ impl Bank {
             let outcome = session.run(&branches, self.finish()).await;
             if matches!(outcome, Outcome::Committed { .. }) {
                 self.coordinator.settle(SETTLE_TIMEOUT).await?;
-                return Ok(Marker { id, nodes, schema: self.options.logical_schema() });
+                return Ok(Marker {
+                    id,
+                    nodes,
+                    schema: self.options.logical_schema(),
+                });
             }
             if Instant::now() > deadline {
                 bail!("cannot write a marker: {outcome:?}");
@@ -243,17 +264,29 @@ impl Bank {
     }
 
     fn finish(&self) -> Finish {
-        if self.options.stamped { Finish::TwoPhase } else { Finish::TwoPhaseUnstamped }
+        if self.options.stamped {
+            Finish::TwoPhase
+        } else {
+            Finish::TwoPhaseUnstamped
+        }
     }
 
     /// Waits for a worker's turn; `false` when the bank closes.
     async fn admit(&self) -> bool {
         let number = self.admitted.fetch_add(1, Ordering::SeqCst);
-        if self.options.transactions.is_some_and(|limit| number >= limit) || self.is_closing() {
+        if self
+            .options
+            .transactions
+            .is_some_and(|limit| number >= limit)
+            || self.is_closing()
+        {
             return false;
         }
         if let (Some(rate), Some(opened)) = (self.options.rate, self.opened.get()) {
-            #[expect(clippy::cast_precision_loss, reason = "a count of transactions fits 52 bits")]
+            #[expect(
+                clippy::cast_precision_loss,
+                reason = "a count of transactions fits 52 bits"
+            )]
             let due = *opened + Duration::from_secs_f64(number as f64 / rate);
             while Instant::now() < due && !self.is_closing() {
                 sleep_until(due.min(Instant::now() + Duration::from_millis(100))).await;
@@ -298,9 +331,7 @@ impl Bank {
 }
 
 fn totals_query(schema: &str) -> String {
-    format!(
-        "SELECT COUNT(*), CAST(COALESCE(SUM(balance), 0) AS SIGNED) FROM `{schema}`.accounts"
-    )
+    format!("SELECT COUNT(*), CAST(COALESCE(SUM(balance), 0) AS SIGNED) FROM `{schema}`.accounts")
 }
 
 /// Rows written by [`Bank::mark`].

@@ -138,7 +138,10 @@ impl BankOptions {
 
     /// The database as it is called where all shards are one.
     pub fn logical_schema(&self) -> String {
-        self.schema.replace("{node}", "").trim_end_matches('_').to_owned()
+        self.schema
+            .replace("{node}", "")
+            .trim_end_matches('_')
+            .to_owned()
     }
 }
 
@@ -148,7 +151,10 @@ mod tests {
 
     #[test]
     fn every_kind_gets_its_share() {
-        let mix = Mix { unstamped: 2, ..Mix::default() };
+        let mix = Mix {
+            unstamped: 2,
+            ..Mix::default()
+        };
         let mut counts = std::collections::HashMap::new();
         for point in 0..mix.total() {
             *counts.entry(format!("{:?}", mix.kind(point))).or_insert(0) += 1;
@@ -162,7 +168,10 @@ mod tests {
 
     #[test]
     fn names_of_schemas() {
-        let options = BankOptions { schema: "bank_{node}".to_owned(), ..BankOptions::default() };
+        let options = BankOptions {
+            schema: "bank_{node}".to_owned(),
+            ..BankOptions::default()
+        };
         assert_eq!(options.schema_on(0), "bank_1");
         assert_eq!(options.logical_schema(), "bank");
         assert_eq!(BankOptions::default().logical_schema(), "bank");

@@ -63,7 +63,10 @@ pub(super) fn insert_accounts(options: &BankOptions, node: usize, nodes: usize) 
         .map(|account| format!("({account},'owner {account}',{INITIAL_BALANCE})"))
         .collect();
     let schema = options.schema_on(node);
-    format!("INSERT INTO `{schema}`.accounts (id, owner, balance) VALUES {}", rows.join(","))
+    format!(
+        "INSERT INTO `{schema}`.accounts (id, owner, balance) VALUES {}",
+        rows.join(",")
+    )
 }
 
 #[cfg(test)]
@@ -72,11 +75,20 @@ mod tests {
 
     #[test]
     fn every_account_is_on_exactly_one_node() {
-        let options = BankOptions { accounts: 10, ..BankOptions::default() };
-        let all: Vec<String> = (0..3).map(|node| insert_accounts(&options, node, 3)).collect();
+        let options = BankOptions {
+            accounts: 10,
+            ..BankOptions::default()
+        };
+        let all: Vec<String> = (0..3)
+            .map(|node| insert_accounts(&options, node, 3))
+            .collect();
         for account in 0..10 {
             let row = format!("'owner {account}'");
-            assert_eq!(all.iter().filter(|text| text.contains(&row)).count(), 1, "{account}");
+            assert_eq!(
+                all.iter().filter(|text| text.contains(&row)).count(),
+                1,
+                "{account}"
+            );
         }
     }
 }

@@ -40,8 +40,18 @@ impl StatsSnapshot {
 
 impl fmt::Display for StatsSnapshot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { distributed, alone, rolled_back, aborted, unknown, ddl } = self;
-        write!(f, "{distributed} distributed, {alone} single-node, {rolled_back} rolled back")?;
+        let Self {
+            distributed,
+            alone,
+            rolled_back,
+            aborted,
+            unknown,
+            ddl,
+        } = self;
+        write!(
+            f,
+            "{distributed} distributed, {alone} single-node, {rolled_back} rolled back"
+        )?;
         write!(f, ", {ddl} DDL")?;
         if aborted + unknown > 0 {
             write!(f, ", {aborted} aborted, {unknown} unknown")?;

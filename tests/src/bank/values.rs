@@ -4,15 +4,47 @@
 use rand::RngExt;
 use rand::rngs::StdRng;
 
-const TEXTS: [&str; 6] = ["plain", "", "größer", "日本語テキスト", "emoji 🦀 end", "it''s \\\\ odd"];
+const TEXTS: [&str; 6] = [
+    "plain",
+    "",
+    "größer",
+    "日本語テキスト",
+    "emoji 🦀 end",
+    "it''s \\\\ odd",
+];
 
 /// Columns of `wide` that a statement may set.
 pub(super) fn columns(json: bool) -> Vec<&'static str> {
     let mut columns = vec![
-        "c_tiny", "c_utiny", "c_small", "c_medium", "c_umedium", "c_int", "c_ubig", "c_bool",
-        "c_decimal", "c_float", "c_double", "c_bit", "c_year", "c_date", "c_time", "c_datetime",
-        "c_timestamp", "c_char", "c_latin", "c_varchar", "c_long", "c_binary", "c_varbinary",
-        "c_tinytext", "c_text", "c_blob", "c_enum", "c_set", "c_point",
+        "c_tiny",
+        "c_utiny",
+        "c_small",
+        "c_medium",
+        "c_umedium",
+        "c_int",
+        "c_ubig",
+        "c_bool",
+        "c_decimal",
+        "c_float",
+        "c_double",
+        "c_bit",
+        "c_year",
+        "c_date",
+        "c_time",
+        "c_datetime",
+        "c_timestamp",
+        "c_char",
+        "c_latin",
+        "c_varchar",
+        "c_long",
+        "c_binary",
+        "c_varbinary",
+        "c_tinytext",
+        "c_text",
+        "c_blob",
+        "c_enum",
+        "c_set",
+        "c_point",
     ];
     if json {
         columns.push("c_json");
@@ -50,11 +82,16 @@ pub(super) fn literal(column: &str, rng: &mut StdRng) -> String {
 /// A random memo of up to `longest` characters.
 pub(super) fn memo(longest: usize, rng: &mut StdRng) -> String {
     let length = rng.random_range(0..=longest);
-    (0..length).map(|_| char::from(rng.random_range(b'a'..=b'z'))).collect()
+    (0..length)
+        .map(|_| char::from(rng.random_range(b'a'..=b'z')))
+        .collect()
 }
 
 fn pick<'a>(values: &[&'a str], rng: &mut StdRng) -> &'a str {
-    values.get(rng.random_range(0..values.len())).copied().unwrap_or_default()
+    values
+        .get(rng.random_range(0..values.len()))
+        .copied()
+        .unwrap_or_default()
 }
 
 fn integer(column: &str, rng: &mut StdRng) -> String {
@@ -77,7 +114,10 @@ fn integer(column: &str, rng: &mut StdRng) -> String {
 }
 
 fn decimal(rng: &mut StdRng) -> String {
-    let (whole, part) = (rng.random_range(-9_999_999..9_999_999), rng.random_range(0..1_000_000));
+    let (whole, part) = (
+        rng.random_range(-9_999_999..9_999_999),
+        rng.random_range(0..1_000_000),
+    );
     format!("{whole}.{part:06}")
 }
 
@@ -85,7 +125,12 @@ fn moment(column: &str, rng: &mut StdRng) -> String {
     let year = rng.random_range(1980..2037);
     let (month, day) = (rng.random_range(1..=12), rng.random_range(1..=28));
     // Hours that no daylight saving skips.
-    let clock = format!("{:02}:{:02}:{:02}", rng.random_range(4..24), 59, rng.random_range(0..60));
+    let clock = format!(
+        "{:02}:{:02}:{:02}",
+        rng.random_range(4..24),
+        59,
+        rng.random_range(0..60)
+    );
     let fraction = rng.random_range(0..1_000_000);
     match column {
         "c_year" => year.to_string(),
@@ -101,7 +146,9 @@ fn hex(column: &str, rng: &mut StdRng) -> String {
         "c_varbinary" => rng.random_range(1..=64),
         _ => rng.random_range(1..400),
     };
-    let digits: String = (0..length).map(|_| format!("{:02x}", rng.random::<u8>())).collect();
+    let digits: String = (0..length)
+        .map(|_| format!("{:02x}", rng.random::<u8>()))
+        .collect();
     format!("x'{digits}'")
 }
 
@@ -132,7 +179,10 @@ mod tests {
     fn the_same_seed_gives_the_same_values() {
         let row = |seed| -> Vec<String> {
             let mut rng = StdRng::seed_from_u64(seed);
-            columns(true).iter().map(|column| literal(column, &mut rng)).collect()
+            columns(true)
+                .iter()
+                .map(|column| literal(column, &mut rng))
+                .collect()
         };
         assert_eq!(row(7), row(7));
         assert_ne!(row(7), row(8));

@@ -36,13 +36,22 @@ enum RowChange {
 impl Worker {
     pub(super) fn new(bank: Arc<Bank>, rng: StdRng) -> Self {
         let session = bank.coordinator.session();
-        Self { bank, session, rng, rows: Vec::new() }
+        Self {
+            bank,
+            session,
+            rng,
+            rows: Vec::new(),
+        }
     }
 
     /// Runs transactions until the bank closes.
     pub(super) async fn run(mut self) {
         while self.bank.admit().await {
-            let kind = self.bank.options.mix.kind(self.rng.random_range(0..self.bank.mix_total));
+            let kind = self
+                .bank
+                .options
+                .mix
+                .kind(self.rng.random_range(0..self.bank.mix_total));
             let (branches, finish, change) = self.plan(kind);
             let outcome = self.session.run(&branches, finish).await;
             self.settle_row(&outcome, change);
@@ -53,15 +62,33 @@ impl Worker {
     }
 
     fn plan(&mut self, kind: Kind) -> (Vec<Branch>, Finish, RowChange) {
-        let two_phase =
-            if self.bank.options.stamped { Finish::TwoPhase } else { Finish::TwoPhaseUnstamped };
-        let one_phase = if self.bank.options.stamped { Finish::OnePhase } else { Finish::Local };
-        let local_stamped =
-            if self.bank.options.stamped { Finish::LocalStamped } else { Finish::Local };
+        let two_phase = if self.bank.options.stamped {
+            Finish::TwoPhase
+        } else {
+            Finish::TwoPhaseUnstamped
+        };
+        let one_phase = if self.bank.options.stamped {
+            Finish::OnePhase
+        } else {
+            Finish::Local
+        };
+        let local_stamped = if self.bank.options.stamped {
+            Finish::LocalStamped
+        } else {
+            Finish::Local
+        };
         match kind {
             Kind::CrossShard => (self.transfer(true), two_phase, RowChange::None),
-            Kind::RolledBack => (self.transfer(true), Finish::RollbackPrepared, RowChange::None),
-            Kind::Unstamped => (self.transfer(true), Finish::TwoPhaseUnstamped, RowChange::None),
+            Kind::RolledBack => (
+                self.transfer(true),
+                Finish::RollbackPrepared,
+                RowChange::None,
+            ),
+            Kind::Unstamped => (
+                self.transfer(true),
+                Finish::TwoPhaseUnstamped,
+                RowChange::None,
+            ),
             Kind::OnePhase => (self.transfer(false), one_phase, RowChange::None),
             Kind::Local => (self.transfer(false), Finish::Local, RowChange::None),
             Kind::LocalStamped => (self.transfer(false), local_stamped, RowChange::None),
@@ -71,7 +98,11 @@ impl Worker {
             }
             Kind::Move => {
                 let (branches, change) = self.moving();
-                let finish = if branches.len() > 1 { two_phase } else { Finish::Local };
+                let finish = if branches.len() > 1 {
+                    two_phase
+                } else {
+                    Finish::Local
+                };
                 (branches, finish, change)
             }
         }
@@ -87,7 +118,11 @@ impl Worker {
         let mut chosen = vec![first];
         while chosen.len() < count {
             let other = self.rng.random_range(0..accounts);
-            let other = if cross_shard { other } else { first % step + other / step * step };
+            let other = if cross_shard {
+                other
+            } else {
+                first % step + other / step * step
+            };
             let fits = other < accounts && !chosen.contains(&other);
             // With the second account the transfer gets its second node.
             let crosses = !cross_shard
@@ -98,7 +133,9 @@ impl Worker {
                 chosen.push(other);
             }
         }
-        let mut amounts: Vec<i64> = (1..count).map(|_| self.rng.random_range(-50..=50)).collect();
+        let mut amounts: Vec<i64> = (1..count)
+            .map(|_| self.rng.random_range(-50..=50))
+            .collect();
         amounts.push(-amounts.iter().sum::<i64>());
         let mut parts: Vec<(u32, i64)> = chosen.into_iter().zip(amounts).collect();
         // One order of locks for all clients: by node, then by account.
@@ -144,19 +181,35 @@ impl Worker {
         let choice = self.rng.random_range(0..10);
         let index = self.rng.random_range(0..self.rows.len().max(1));
         match self.rows.get(index).copied() {
-            Some((id, node)) if choice < 4 => {
-                (Branch { node, statements: vec![self.update(id, node)] }, RowChange::None)
-            }
+            Some((id, node)) if choice < 4 => (
+                Branch {
+                    node,
+                    statements: vec![self.update(id, node)],
+                },
+                RowChange::None,
+            ),
             Some((id, node)) if choice < 6 => {
                 let schema = self.bank.options.schema_on(node);
                 let delete = format!("DELETE FROM `{schema}`.wide WHERE id = {id}");
-                (Branch { node, statements: vec![delete] }, RowChange::Removed(index))
+                (
+                    Branch {
+                        node,
+                        statements: vec![delete],
+                    },
+                    RowChange::Removed(index),
+                )
             }
             _ => {
                 let id = self.rng.random::<u64>();
                 let node = self.rng.random_range(0..self.bank.coordinator.node_count());
                 let insert = self.insert(id, node);
-                (Branch { node, statements: vec![insert] }, RowChange::Inserted(id, node))
+                (
+                    Branch {
+                        node,
+                        statements: vec![insert],
+                    },
+                    RowChange::Inserted(id, node),
+                )
             }
         }
     }
@@ -174,8 +227,14 @@ impl Worker {
         let delete = format!("DELETE FROM `{schema}`.wide WHERE id = {id}");
         let insert = self.insert(id, to);
         let mut branches = vec![
-            Branch { node: from, statements: vec![delete] },
-            Branch { node: to, statements: vec![insert] },
+            Branch {
+                node: from,
+                statements: vec![delete],
+            },
+            Branch {
+                node: to,
+                statements: vec![insert],
+            },
         ];
         branches.sort_by_key(|branch| branch.node);
         (branches, RowChange::Moved(index, to))
@@ -184,8 +243,10 @@ impl Worker {
     fn insert(&mut self, id: u64, node: usize) -> String {
         let schema = self.bank.options.schema_on(node);
         let columns = self.columns();
-        let literals: Vec<String> =
-            columns.iter().map(|column| values::literal(column, &mut self.rng)).collect();
+        let literals: Vec<String> = columns
+            .iter()
+            .map(|column| values::literal(column, &mut self.rng))
+            .collect();
         format!(
             "INSERT INTO `{schema}`.wide (id, {}) VALUES ({id}, {})",
             columns.join(", "),
@@ -200,14 +261,22 @@ impl Worker {
         let settings: Vec<String> = (0..count)
             .filter_map(|_| {
                 let column = columns.get(self.rng.random_range(0..columns.len()))?;
-                Some(format!("{column} = {}", values::literal(column, &mut self.rng)))
+                Some(format!(
+                    "{column} = {}",
+                    values::literal(column, &mut self.rng)
+                ))
             })
             .collect();
-        format!("UPDATE `{schema}`.wide SET {} WHERE id = {id}", settings.join(", "))
+        format!(
+            "UPDATE `{schema}`.wide SET {} WHERE id = {id}",
+            settings.join(", ")
+        )
     }
 
     fn columns(&self) -> Vec<String> {
-        let columns = values::columns(self.bank.options.json).into_iter().map(str::to_owned);
+        let columns = values::columns(self.bank.options.json)
+            .into_iter()
+            .map(str::to_owned);
         columns.chain(self.bank.extra_column()).collect()
     }
 
@@ -230,5 +299,8 @@ impl Worker {
 }
 
 fn kind_is_distributed(finish: Finish) -> bool {
-    !matches!(finish, Finish::Local | Finish::LocalStamped | Finish::OnePhase)
+    !matches!(
+        finish,
+        Finish::Local | Finish::LocalStamped | Finish::OnePhase
+    )
 }

@@ -76,7 +76,11 @@ impl Arguments {
             transactions: self.transactions,
             rate: self.rate,
             seed: self.seed,
-            mix: if self.only_transfers { only } else { Mix::default() },
+            mix: if self.only_transfers {
+                only
+            } else {
+                Mix::default()
+            },
             stamped: !self.unstamped,
             ddl_every: seconds(self.ddl_every)?,
             memo: self.memo,
@@ -89,7 +93,11 @@ impl Arguments {
 #[tokio::main]
 async fn main() -> Result<ExitCode> {
     let arguments = Arguments::parse();
-    let nodes = arguments.nodes.iter().map(|url| node_opts(url)).collect::<Result<Vec<_>>>()?;
+    let nodes = arguments
+        .nodes
+        .iter()
+        .map(|url| node_opts(url))
+        .collect::<Result<Vec<_>>>()?;
     let bank = Bank::new(nodes, arguments.options()?)?;
     bank.open().await?;
     let running = tokio::spawn({
@@ -112,7 +120,11 @@ async fn main() -> Result<ExitCode> {
     show(&bank, started)?;
     println!();
     let (accounts, sum) = bank.totals().await?;
-    ensure!(sum == bank.expected_sum(), "the sum is {sum}, not {}", bank.expected_sum());
+    ensure!(
+        sum == bank.expected_sum(),
+        "the sum is {sum}, not {}",
+        bank.expected_sum()
+    );
     println!("{accounts} accounts hold {sum} in all, as they should");
     Ok(ExitCode::SUCCESS)
 }
@@ -124,7 +136,11 @@ fn node_opts(url: &str) -> Result<Opts> {
 
 fn show(bank: &Bank, started: Instant) -> Result<()> {
     let mut out = std::io::stdout().lock();
-    let (line, end) = if out.is_terminal() { ("\r\x1b[K", "") } else { ("", "\n") };
+    let (line, end) = if out.is_terminal() {
+        ("\r\x1b[K", "")
+    } else {
+        ("", "\n")
+    };
     let seconds = started.elapsed().as_secs_f64();
     write!(out, "{line}{seconds:6.1} s  {}{end}", bank.stats())?;
     Ok(out.flush()?)

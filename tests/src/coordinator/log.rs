@@ -29,7 +29,10 @@ pub(super) struct DecisionLog {
 
 impl DecisionLog {
     pub(super) fn begin(&mut self, gtrid: &str, nodes: impl Iterator<Item = usize>) {
-        let entry = Entry { decision: Decision::Open, unfinished: nodes.collect() };
+        let entry = Entry {
+            decision: Decision::Open,
+            unfinished: nodes.collect(),
+        };
         self.entries.insert(gtrid.to_owned(), entry);
     }
 
@@ -53,7 +56,9 @@ impl DecisionLog {
 
     /// What to do with a prepared branch: presumed abort for a transaction that is not known.
     pub(super) fn decision(&self, gtrid: &str) -> Decision {
-        self.entries.get(gtrid).map_or(Decision::Rollback, |entry| entry.decision)
+        self.entries
+            .get(gtrid)
+            .map_or(Decision::Rollback, |entry| entry.decision)
     }
 
     /// Decided transactions with a branch on `node` that is not known to be finished.
@@ -68,7 +73,10 @@ impl DecisionLog {
 
     /// Transactions that are decided and not finished everywhere.
     pub(super) fn unfinished(&self) -> usize {
-        self.entries.values().filter(|entry| entry.decision != Decision::Open).count()
+        self.entries
+            .values()
+            .filter(|entry| entry.decision != Decision::Open)
+            .count()
     }
 }
 

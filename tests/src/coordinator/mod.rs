@@ -132,12 +132,18 @@ impl Coordinator {
     }
 
     fn next_gtrid(&self) -> String {
-        format!("{}-{}", self.run, self.next_number.fetch_add(1, Ordering::Relaxed))
+        format!(
+            "{}-{}",
+            self.run,
+            self.next_number.fetch_add(1, Ordering::Relaxed)
+        )
     }
 
     fn decisions(&self) -> MutexGuard<'_, DecisionLog> {
         // Every change of the log is a single step, so it is sound even if a holder panicked.
-        self.decisions.lock().unwrap_or_else(PoisonError::into_inner)
+        self.decisions
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A new connection to a node.
@@ -145,7 +151,10 @@ impl Coordinator {
     /// # Errors
     /// When the node does not answer in time or refuses.
     pub async fn connect(&self, node: usize) -> Result<Conn, String> {
-        let opts = self.nodes.get(node).ok_or_else(|| format!("there is no node {node}"))?;
+        let opts = self
+            .nodes
+            .get(node)
+            .ok_or_else(|| format!("there is no node {node}"))?;
         match timeout(CONNECT_TIMEOUT, Conn::new(opts.clone())).await {
             Ok(Ok(conn)) => Ok(conn),
             Ok(Err(error)) => Err(error.to_string()),
@@ -170,5 +179,7 @@ fn xid_text(gtrid: &str, node: usize) -> String {
 
 /// The statement before a commit that hands it its timestamp.
 pub(crate) fn stamp_text(tso: Option<u64>) -> String {
-    tso.map_or_else(String::new, |tso| format!("SET SESSION original_commit_timestamp = {tso}; "))
+    tso.map_or_else(String::new, |tso| {
+        format!("SET SESSION original_commit_timestamp = {tso}; ")
+    })
 }

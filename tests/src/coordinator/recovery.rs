@@ -58,7 +58,11 @@ impl Coordinator {
                 }
             }
             let unfinished = self.decisions().unfinished();
-            quiet = if all_answer && found == 0 && unfinished == 0 { quiet + 1 } else { 0 };
+            quiet = if all_answer && found == 0 && unfinished == 0 {
+                quiet + 1
+            } else {
+                0
+            };
             if Instant::now() > deadline {
                 bail!("{unfinished} transactions are unfinished after {limit:?}");
             }
@@ -70,7 +74,11 @@ impl Coordinator {
     /// Decides a transaction that was left in doubt, and finishes it on all nodes that answer.
     pub async fn resolve(&self, gtrid: &str, commit: bool) -> Option<u64> {
         let tso = commit.then(|| self.tso.next());
-        let decision = if commit { Decision::Commit(tso) } else { Decision::Rollback };
+        let decision = if commit {
+            Decision::Commit(tso)
+        } else {
+            Decision::Rollback
+        };
         self.decisions().decide(gtrid, decision);
         self.recover_once().await;
         tso
@@ -96,9 +104,13 @@ impl Coordinator {
 
     /// This run's prepared branches on the node, as gtrids.
     async fn prepared_on(&self, conn: &mut Conn, node: usize) -> Result<HashSet<String>, String> {
-        let rows: Vec<PreparedRow> =
-            conn.query("XA RECOVER CONVERT XID").await.map_err(|error| error.to_string())?;
-        let texts = rows.into_iter().filter_map(|(_, length, _, data)| gtrid_of(&data, length));
+        let rows: Vec<PreparedRow> = conn
+            .query("XA RECOVER CONVERT XID")
+            .await
+            .map_err(|error| error.to_string())?;
+        let texts = rows
+            .into_iter()
+            .filter_map(|(_, length, _, data)| gtrid_of(&data, length));
         let own = format!("{}-", self.run);
         let bqual = format!("b{node}");
         Ok(texts
@@ -142,7 +154,10 @@ fn gtrid_of(data: &str, gtrid_length: usize) -> Option<(String, String)> {
         .collect();
     let bytes = bytes?;
     let (gtrid, bqual) = bytes.split_at_checked(gtrid_length)?;
-    Some((String::from_utf8(gtrid.to_vec()).ok()?, String::from_utf8(bqual.to_vec()).ok()?))
+    Some((
+        String::from_utf8(gtrid.to_vec()).ok()?,
+        String::from_utf8(bqual.to_vec()).ok()?,
+    ))
 }
 
 #[cfg(test)]
@@ -151,7 +166,10 @@ mod tests {
 
     #[test]
     fn converted_xids_are_read() {
-        assert_eq!(gtrid_of("0x676262", 1), Some(("g".to_owned(), "bb".to_owned())));
+        assert_eq!(
+            gtrid_of("0x676262", 1),
+            Some(("g".to_owned(), "bb".to_owned()))
+        );
         assert_eq!(gtrid_of("0x67", 2), None);
         assert_eq!(gtrid_of("0x6", 0), None);
         assert_eq!(gtrid_of("67", 1), None);

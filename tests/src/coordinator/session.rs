@@ -7,9 +7,7 @@ use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
 use tokio::time::timeout;
 
-use super::{
-    ANSWER_TIMEOUT, Branch, Coordinator, Decision, Finish, Outcome, stamp_text, xid_text,
-};
+use super::{ANSWER_TIMEOUT, Branch, Coordinator, Decision, Finish, Outcome, stamp_text, xid_text};
 
 /// A client of the coordinator with a connection to each node, made when first needed and again
 /// after it broke.
@@ -22,7 +20,10 @@ pub struct Session {
 impl Session {
     pub(super) fn new(coordinator: Arc<Coordinator>) -> Self {
         let connections = (0..coordinator.node_count()).map(|_| None).collect();
-        Self { coordinator, connections }
+        Self {
+            coordinator,
+            connections,
+        }
     }
 
     /// Runs one transaction. Branches run one after the other in the order given: with one order
@@ -48,21 +49,34 @@ impl Session {
             Some(Some(conn)) => conn,
             Some(slot) => {
                 let conn = self.coordinator.connect(node).await;
-                slot.insert(conn.map_err(|message| SqlError { code: None, message })?)
+                slot.insert(conn.map_err(|message| SqlError {
+                    code: None,
+                    message,
+                })?)
             }
             None => {
                 let message = format!("there is no node {node}");
-                return Err(SqlError { code: None, message });
+                return Err(SqlError {
+                    code: None,
+                    message,
+                });
             }
         };
         let done = timeout(ANSWER_TIMEOUT, conn.query_drop(statements)).await;
         let error = match done {
             Ok(Ok(())) => return Ok(()),
-            Ok(Err(mysql_async::Error::Server(error))) => {
-                SqlError { code: Some(error.code), message: error.to_string() }
-            }
-            Ok(Err(error)) => SqlError { code: None, message: error.to_string() },
-            Err(_) => SqlError { code: None, message: "no answer".to_owned() },
+            Ok(Err(mysql_async::Error::Server(error))) => SqlError {
+                code: Some(error.code),
+                message: error.to_string(),
+            },
+            Ok(Err(error)) => SqlError {
+                code: None,
+                message: error.to_string(),
+            },
+            Err(_) => SqlError {
+                code: None,
+                message: "no answer".to_owned(),
+            },
         };
         if error.code.is_none() {
             self.forget(node);
@@ -82,14 +96,18 @@ impl Session {
 
     async fn local(&mut self, branches: &[Branch], stamped: bool) -> Outcome {
         let [Branch { node, statements }] = branches else {
-            return Outcome::Aborted { reason: "a local transaction has one branch".to_owned() };
+            return Outcome::Aborted {
+                reason: "a local transaction has one branch".to_owned(),
+            };
         };
         let work = format!("BEGIN; {}", statements.join("; "));
         if let Err(error) = self.execute(*node, &work).await {
             if self.execute(*node, "ROLLBACK").await.is_err() {
                 self.forget(*node);
             }
-            return Outcome::Aborted { reason: error.message };
+            return Outcome::Aborted {
+                reason: error.message,
+            };
         }
         let tso = stamped.then(|| self.coordinator.tso.next());
         self.commit_alone(*node, tso, "COMMIT").await
@@ -97,7 +115,9 @@ impl Session {
 
     async fn one_phase(&mut self, branches: &[Branch]) -> Outcome {
         let [branch] = branches else {
-            return Outcome::Aborted { reason: "one phase means one branch".to_owned() };
+            return Outcome::Aborted {
+                reason: "one phase means one branch".to_owned(),
+            };
         };
         let gtrid = self.coordinator.next_gtrid();
         let xid = xid_text(&gtrid, branch.node);
@@ -105,33 +125,41 @@ impl Session {
             return Outcome::Aborted { reason };
         }
         let tso = Some(self.coordinator.tso.next());
-        self.commit_alone(branch.node, tso, &format!("XA COMMIT {xid} ONE PHASE")).await
+        self.commit_alone(branch.node, tso, &format!("XA COMMIT {xid} ONE PHASE"))
+            .await
     }
 
     async fn commit_alone(&mut self, node: usize, tso: Option<u64>, commit: &str) -> Outcome {
-        match self.execute(node, &format!("{}{commit}", stamp_text(tso))).await {
+        match self
+            .execute(node, &format!("{}{commit}", stamp_text(tso)))
+            .await
+        {
             Ok(()) => Outcome::Committed { tso },
             Err(error) => {
                 self.forget(node);
-                Outcome::Unknown { reason: error.message }
+                Outcome::Unknown {
+                    reason: error.message,
+                }
             }
         }
     }
 
     async fn two_phase(&mut self, branches: &[Branch], finish: Finish) -> Outcome {
         let gtrid = self.coordinator.next_gtrid();
-        self.coordinator.decisions().begin(&gtrid, branches.iter().map(|branch| branch.node));
+        self.coordinator
+            .decisions()
+            .begin(&gtrid, branches.iter().map(|branch| branch.node));
         if let Err(reason) = self.prepare_all(branches, &gtrid).await {
-            self.coordinator.decisions().decide(&gtrid, Decision::Rollback);
+            self.coordinator
+                .decisions()
+                .decide(&gtrid, Decision::Rollback);
             self.carry_out(branches, &gtrid).await;
             return Outcome::Aborted { reason };
         }
         let (decision, outcome) = match finish {
             Finish::LeaveInDoubt => return Outcome::InDoubt { gtrid },
             Finish::RollbackPrepared => (Decision::Rollback, Outcome::RolledBack),
-            Finish::TwoPhaseUnstamped => {
-                (Decision::Commit(None), Outcome::Committed { tso: None })
-            }
+            Finish::TwoPhaseUnstamped => (Decision::Commit(None), Outcome::Committed { tso: None }),
             _ => {
                 // Only now: after the last prepare, before the first commit.
                 let tso = Some(self.coordinator.tso.next());
@@ -161,7 +189,9 @@ impl Session {
     async fn work(&mut self, branch: &Branch, xid: &str) -> Result<(), String> {
         let statements = branch.statements.join("; ");
         let work = format!("XA START {xid}; {statements}; XA END {xid}");
-        let Err(error) = self.execute(branch.node, &work).await else { return Ok(()) };
+        let Err(error) = self.execute(branch.node, &work).await else {
+            return Ok(());
+        };
         // A branch that is not prepared goes with its connection.
         self.forget(branch.node);
         Err(error.message)

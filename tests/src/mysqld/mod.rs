@@ -68,7 +68,10 @@ impl MysqldOptions {
 
     /// A server to replicate from Tributary (or from another server).
     pub fn replica(name: &str, server_id: u32) -> Self {
-        Self { replica_flags: true, ..Self::node(name, server_id) }
+        Self {
+            replica_flags: true,
+            ..Self::node(name, server_id)
+        }
     }
 
     /// Adds one option, such as `--binlog-checksum=NONE`.
@@ -114,7 +117,9 @@ impl MysqldOptions {
 
 /// mysqld refuses to run as root unless told so.
 fn user_argument() -> Option<&'static str> {
-    rustix::process::geteuid().is_root().then_some("--user=root")
+    rustix::process::geteuid()
+        .is_root()
+        .then_some("--user=root")
 }
 
 /// A MySQL server of the testbed.
@@ -140,7 +145,12 @@ impl Mysqld {
         // Copying is done off the async threads: it takes a second for the first server.
         tokio::task::spawn_blocking(move || template::copy_to(&datadir)).await??;
         let port = options.port.map_or_else(free_port, Ok)?;
-        let mut server = Self { options, dir, port, process: None };
+        let mut server = Self {
+            options,
+            dir,
+            port,
+            process: None,
+        };
         server.launch().await?;
         Ok(server)
     }
@@ -175,7 +185,10 @@ impl Mysqld {
             }
             if !self.is_running() || Instant::now() > deadline {
                 let name = &self.options.name;
-                bail!("{name} does not come up; its error log ends with\n{}", self.log_tail());
+                bail!(
+                    "{name} does not come up; its error log ends with\n{}",
+                    self.log_tail()
+                );
             }
             sleep(Duration::from_millis(50)).await;
         }
@@ -183,7 +196,9 @@ impl Mysqld {
 
     /// Whether the process is there.
     pub fn is_running(&mut self) -> bool {
-        self.process.as_mut().is_some_and(|process| process.exited().is_none())
+        self.process
+            .as_mut()
+            .is_some_and(|process| process.exited().is_none())
     }
 
     /// `kill -9`.
@@ -279,7 +294,10 @@ impl Mysqld {
 
     /// `mysql://` URL over TCP for an account of [`REPL_ACCOUNT`]'s kind.
     pub fn url(&self, account: (&str, &str)) -> String {
-        format!("mysql://{}:{}@127.0.0.1:{}", account.0, account.1, self.port)
+        format!(
+            "mysql://{}:{}@127.0.0.1:{}",
+            account.0, account.1, self.port
+        )
     }
 
     /// Connection options over TCP for an account.
@@ -296,7 +314,10 @@ impl Mysqld {
     /// Connection options of root, over the socket.
     pub fn root_opts(&self) -> Opts {
         let socket = self.socket().to_string_lossy().into_owned();
-        OptsBuilder::default().socket(Some(socket)).user(Some("root")).into()
+        OptsBuilder::default()
+            .socket(Some(socket))
+            .user(Some("root"))
+            .into()
     }
 
     /// A connection as root.

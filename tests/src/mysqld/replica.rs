@@ -43,7 +43,13 @@ impl ReplicationSource {
 
     /// The statement an operator would type.
     pub fn statement(&self) -> String {
-        let Self { host, port, user, password, .. } = self;
+        let Self {
+            host,
+            port,
+            user,
+            password,
+            ..
+        } = self;
         let position = match &self.position {
             None => "SOURCE_AUTO_POSITION=1".to_owned(),
             Some((file, position)) => format!(
@@ -117,7 +123,11 @@ impl ReplicaStatus {
 impl fmt::Display for ReplicaStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (file, position) = &self.applied_position;
-        write!(f, "IO {}, SQL {}, at {file}:{position}", self.io_running, self.sql_running)?;
+        write!(
+            f,
+            "IO {}, SQL {}, at {file}:{position}",
+            self.io_running, self.sql_running
+        )?;
         match self.errors() {
             Some(errors) => write!(f, ", {errors}"),
             None => Ok(()),
@@ -126,7 +136,10 @@ impl fmt::Display for ReplicaStatus {
 }
 
 fn column_text(row: &Row, name: &str) -> Option<String> {
-    let index = row.columns_ref().iter().position(|column| column.name_str() == name)?;
+    let index = row
+        .columns_ref()
+        .iter()
+        .position(|column| column.name_str() == name)?;
     match row.as_ref(index)? {
         Value::Bytes(bytes) => Some(String::from_utf8_lossy(bytes).into_owned()),
         Value::Int(number) => Some(number.to_string()),
@@ -142,7 +155,8 @@ impl Mysqld {
     /// The server's own.
     pub async fn replicate_from(&self, source: &ReplicationSource) -> Result<()> {
         let statement = source.statement();
-        self.sql(&format!("STOP REPLICA; {statement}; START REPLICA")).await
+        self.sql(&format!("STOP REPLICA; {statement}; START REPLICA"))
+            .await
     }
 
     /// `SHOW REPLICA STATUS`, or `None` when the server is no replica.
@@ -180,7 +194,9 @@ impl Mysqld {
     /// When replication stops with an error or `timeout` passes; the status is in the message.
     pub async fn wait_for_gtids(&self, gtids: &str, timeout: Duration) -> Result<()> {
         let query = format!("SELECT GTID_SUBSET('{gtids}', @@global.gtid_executed)");
-        self.wait_until(&query, timeout).await.with_context(|| format!("wait for GTIDs {gtids}"))
+        self.wait_until(&query, timeout)
+            .await
+            .with_context(|| format!("wait for GTIDs {gtids}"))
     }
 
     /// Waits until `query` gives a number other than 0, while replication is sound.

@@ -24,7 +24,12 @@ pub(super) fn copy_to(datadir: &Path) -> Result<()> {
         .args([&template, datadir])
         .stdin(Stdio::null())
         .status()?;
-    ensure!(status.success(), "cannot copy {} to {}", template.display(), datadir.display());
+    ensure!(
+        status.success(),
+        "cannot copy {} to {}",
+        template.display(),
+        datadir.display()
+    );
     Ok(())
 }
 
@@ -32,7 +37,11 @@ pub(super) fn copy_to(datadir: &Path) -> Result<()> {
 fn init_file_text() -> String {
     // An init file holds one statement a line and no comments.
     let mut text = String::new();
-    for line in ACCOUNTS.lines().map(str::trim).filter(|line| !line.starts_with("--")) {
+    for line in ACCOUNTS
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.starts_with("--"))
+    {
         text.push_str(line);
         text.push_str(if line.ends_with(';') { "\n" } else { " " });
     }
@@ -50,7 +59,8 @@ fn template() -> Result<PathBuf> {
     }
     fs::create_dir_all(&cache)?;
     let lock = File::create(cache.join("mysql-data.lock"))?;
-    lock.lock().context("lock the template of the data directory")?;
+    lock.lock()
+        .context("lock the template of the data directory")?;
     // Another process may have made it while this one waited.
     if !template.exists() {
         initialise(&cache, &template)?;
@@ -70,14 +80,21 @@ fn initialise(cache: &Path, template: &Path) -> Result<()> {
         .arg("--initialize-insecure")
         .arg(format!("--datadir={}", datadir.display()))
         .arg(format!("--init-file={}", init_file.display()))
-        .args(["--performance-schema=OFF", "--skip-log-bin", "--innodb-redo-log-capacity=64M"])
+        .args([
+            "--performance-schema=OFF",
+            "--skip-log-bin",
+            "--innodb-redo-log-capacity=64M",
+        ])
         .args(super::user_argument())
         .stdin(Stdio::null())
         .stdout(output.try_clone()?)
         .stderr(output)
         .status()?;
     let text = fs::read_to_string(&log).unwrap_or_default();
-    ensure!(status.success() && !text.contains("[ERROR]"), "mysqld --initialize failed:\n{text}");
+    ensure!(
+        status.success() && !text.contains("[ERROR]"),
+        "mysqld --initialize failed:\n{text}"
+    );
     // Every copy gets a server_uuid of its own.
     fs::remove_file(datadir.join("auto.cnf"))?;
     fs::rename(&datadir, template)?;

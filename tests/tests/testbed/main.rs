@@ -1,5 +1,6 @@
 //! Tests of the testbed itself, with real servers: the tools the end-to-end tests trust must be
 //! able to fail.
 
+mod compare;
 mod coordinator;
 mod mysqld;
