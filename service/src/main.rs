@@ -1,2 +1,108 @@
-//! The tributary binary.
-fn main() {}
+//! The `tributary` binary: one global binlog from many MySQL nodes.
+//!
+//! In: the command line. Out: an exit code: 0 when done, 1 when the configuration, a node or a file is not as it should be,
+//! 70 when the store failed and the process must not go on.
+
+#![allow(clippy::print_stdout, reason = "a command line prints its results")]
+
+mod admin;
+mod check;
+mod config;
+mod events;
+mod metrics;
+mod serve;
+mod status;
+mod telemetry;
+mod verify;
+mod writer;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use config::Config;
+
+/// The global binlog of sharded and distributed MySQL.
+#[derive(Parser)]
+#[command(name = "tributary", version, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Collect, merge and serve, all in one process
+    Serve {
+        /// Configuration file
+        #[arg(long, env = "TRIBUTARY_CONFIG")]
+        config: PathBuf,
+    },
+    /// Validate the configuration and every node's settings; one line per problem, exit code 1
+    Check {
+        /// Configuration file
+        #[arg(long, env = "TRIBUTARY_CONFIG")]
+        config: PathBuf,
+        /// Do not connect to the nodes
+        #[arg(long)]
+        offline: bool,
+    },
+    /// Show nodes, watermarks, what blocks, the durable end and dump clients of a running service
+    Status {
+        /// Address of its admin interface
+        #[arg(long, env = "TRIBUTARY_ADMIN", default_value = "http://127.0.0.1:8307")]
+        admin: String,
+        /// Print the JSON as it is
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print one line for each event of a binlog file
+    Events {
+        /// The file
+        file: PathBuf,
+        /// Byte offset of the first event
+        #[arg(long, value_name = "POS", default_value_t = 4)]
+        from: u64,
+        /// Events to print
+        #[arg(long, value_name = "N")]
+        limit: Option<u64>,
+    },
+    /// Check every binlog file of a data directory: checksums, positions, GTIDs, index
+    Verify {
+        /// The data directory of a service, or any directory with binlog files and their index
+        dir: PathBuf,
+        /// Print a JSON report
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print docs/configuration.md
+    #[command(hide = true)]
+    ConfigReference,
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Serve { config } => load(&config).and_then(serve::run),
+        Command::Check { config, offline } => load(&config).and_then(|c| check::run(&c, offline)),
+        Command::Status { admin, json } => status::run(&admin, json),
+        Command::Events { file, from, limit } => events::run(&file, from, limit),
+        Command::Verify { dir, json } => verify::run(&dir, json),
+        Command::ConfigReference => {
+            print!("{}", config::reference());
+            Ok(ExitCode::SUCCESS)
+        }
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("{error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+fn load(path: &std::path::Path) -> anyhow::Result<Config> {
+    let config = Config::load(path)?;
+    for warning in &config.warnings {
+        eprintln!("warning: {warning}");
+    }
+    Ok(config)
+}

@@ -1,0 +1,175 @@
+//! The admin interface: `/healthz`, `/readyz`, `/status`, `/metrics`.
+//!
+//! In: what the stages tell about themselves. Out: HTTP. Reads only; no authentication, so it listens on loopback unless told
+//! otherwise.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::IntoResponse;
+use axum::routing::get;
+use axum::{Json, Router};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tributary_collector::{NodeState, NodeStatus as CollectorStatus};
+use tributary_dump_server::Server;
+use tributary_flow::NodeTable;
+use tributary_merger::MergerStatus;
+use tributary_merger::core::BlockedOn;
+use tributary_store::GlobalLog;
+
+use crate::metrics;
+use crate::status::{self, ClientStatus, NodeStatus, Status, StoreStatus};
+use crate::writer::WriterCounters;
+
+/// Where the status comes from.
+pub(crate) struct Sources {
+    pub(crate) cluster: String,
+    pub(crate) started: Instant,
+    pub(crate) table: NodeTable,
+    pub(crate) addresses: Vec<String>,
+    pub(crate) collectors: Vec<watch::Receiver<CollectorStatus>>,
+    pub(crate) merger: Box<dyn Fn() -> MergerStatus + Send + Sync>,
+    pub(crate) log: GlobalLog,
+    pub(crate) server: Arc<Server>,
+    pub(crate) writer: Arc<WriterCounters>,
+}
+
+/// Serves until `stop`.
+pub(crate) async fn serve(listener: TcpListener, sources: Arc<Sources>, stop: CancellationToken) -> std::io::Result<()> {
+    let app = Router::new()
+        .route("/healthz", get(healthz))
+        .route("/readyz", get(|| async { "ready\n" }))
+        .route("/status", get(|State(s): State<Arc<Sources>>| async move { Json(s.status()) }))
+        .route("/metrics", get(scrape))
+        .with_state(sources);
+    axum::serve(listener, app).with_graceful_shutdown(async move { stop.cancelled().await }).await
+}
+
+/// 200 while transactions flow or wait for something that may come; 503 when an operator must act.
+async fn healthz(State(sources): State<Arc<Sources>>) -> (StatusCode, String) {
+    let state = sources.status().state;
+    let code = if state == "running" { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (code, state + "\n")
+}
+
+async fn scrape(State(sources): State<Arc<Sources>>) -> impl IntoResponse {
+    ([(CONTENT_TYPE, "text/plain; version=0.0.4")], metrics::render(&sources.status(), sources.server.counters()))
+}
+
+impl Sources {
+    fn status(&self) -> Status {
+        let merger = (self.merger)();
+        let nodes: Vec<NodeStatus> = (self.table.iter().zip(&self.collectors))
+            .map(|((id, name), collector)| self.node(name, &self.addresses[id.index()], &collector.borrow(), &merger))
+            .collect();
+        let halted = merger.halted.as_ref().map(ToString::to_string);
+        let halted_node = nodes.iter().find(|n| n.state == "halted");
+        let state = match (&halted, halted_node) {
+            (Some(reason), _) => format!("halted: {reason}"),
+            (None, Some(n)) => format!("halted: node {}: {}", n.name, n.error.as_deref().unwrap_or("")),
+            _ => "running".into(),
+        };
+        Status {
+            cluster: self.cluster.clone(),
+            order: "tso".into(),
+            state,
+            version: env!("CARGO_PKG_VERSION").into(),
+            uptime_s: self.started.elapsed().as_secs(),
+            nodes,
+            merger: merger_status(merger, halted),
+            store: self.store(),
+            dump_clients: self.clients(),
+        }
+    }
+
+    fn node(&self, name: &str, address: &str, c: &CollectorStatus, merger: &MergerStatus) -> NodeStatus {
+        let merged = merger.nodes.iter().find(|n| n.name == name).cloned().unwrap_or_default();
+        let (state, error) = describe(&c.state);
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64);
+        let last = u64::from(c.last_event_timestamp) * 1000;
+        NodeStatus {
+            name: name.to_owned(),
+            address: address.to_owned(),
+            state: state.to_owned(),
+            error,
+            position: merged.position.to_string(),
+            gtids: c.received.clone(),
+            watermark_tso: merged.watermark.micros(),
+            unresolved_prepares: merged.unresolved,
+            transactions: c.transactions,
+            bytes: c.bytes,
+            lag_ms: (last > 0).then(|| now.saturating_sub(last)),
+        }
+    }
+
+    fn store(&self) -> StoreStatus {
+        let durable = self.log.durable();
+        StoreStatus {
+            server_uuid: self.log.server_uuid().to_string(),
+            durable_file: durable.file.to_string(),
+            durable_offset: durable.offset,
+            gtid_executed: self.log.gtid_executed().to_text_oneline(),
+            gtid_purged: self.log.gtid_purged().to_text_oneline(),
+            files: self.log.files().len(),
+            transactions: self.writer.transactions.load(Relaxed),
+            commits: self.writer.commits.load(Relaxed),
+            commit_micros: self.writer.commit_micros.load(Relaxed),
+        }
+    }
+
+    fn clients(&self) -> Vec<ClientStatus> {
+        (self.server.clients().into_iter())
+            .map(|c| ClientStatus {
+                id: c.id,
+                user: c.user,
+                host: c.host,
+                command: c.command,
+                server_id: c.server_id,
+                uuid: c.uuid,
+                position: c.position,
+                seconds: c.seconds,
+            })
+            .collect()
+    }
+}
+
+fn describe(state: &NodeState) -> (&'static str, Option<String>) {
+    match state {
+        NodeState::Connecting => ("connecting", None),
+        NodeState::Checking => ("checking", None),
+        NodeState::Streaming => ("streaming", None),
+        NodeState::Retrying { error, attempt, .. } => ("retrying", Some(format!("{error} (attempt {attempt})"))),
+        NodeState::Halted { error } => ("halted", Some(error.to_string())),
+        NodeState::Stopped => ("stopped", None),
+    }
+}
+
+fn merger_status(m: MergerStatus, halted: Option<String>) -> status::MergerStatus {
+    let blocked = (m.blocked.into_iter())
+        .map(|b| status::Blocked {
+            node: b.node,
+            what: match b.what {
+                BlockedOn::Prepare(xid, gtid, pos) => format!("prepare {xid} ({gtid} at {pos})"),
+                BlockedOn::Fence(pos) => format!("fence; read up to {pos}"),
+                BlockedOn::NoData => "no data".into(),
+            },
+            since_ms: b.since_ms,
+        })
+        .collect();
+    status::MergerStatus {
+        transactions: m.transactions,
+        bytes: m.bytes,
+        watermark: m.last_tso.micros(),
+        waiting: m.waiting,
+        fences: m.fences,
+        orphans: m.orphans,
+        blocked,
+        halted,
+    }
+}

@@ -1,0 +1,74 @@
+//! Every key of the configuration file, as the reference documents it.
+//!
+//! Out: `docs/configuration.md`. Tests hold this list against the reader and against the page.
+
+use std::fmt::Write as _;
+
+/// One key of the configuration file.
+#[derive(Clone, Copy, Debug)]
+pub struct Key {
+    /// `section.key`
+    pub path: &'static str,
+    /// A value as it is written in the file, used by tests.
+    pub example: &'static str,
+    /// What is used when it is missing.
+    pub default: &'static str,
+    /// What it means.
+    pub meaning: &'static str,
+}
+
+const fn key(path: &'static str, example: &'static str, default: &'static str, meaning: &'static str) -> Key {
+    Key { path, example, default, meaning }
+}
+
+/// All keys, in the order of the reference.
+pub const KEYS: &[Key] = &[
+    key("cluster.name", "\"shop\"", "\"tributary\"", "Name of the cluster, shown in the status."),
+    key("cluster.order", "\"tso\"", "required", "How transactions of different nodes are ordered. `tso`: by the commit timestamps that the coordinator sets."),
+    key("cluster.tso_source", "\"commit-timestamp\"", "\"commit-timestamp\"", "Where a commit timestamp is found. `commit-timestamp`: `original_commit_timestamp` of the commit's GTID event."),
+    key("cluster.fence_log", "\"fences.jsonl\"", "none", "File to which each fence is appended as it took effect: with the nodes' binlogs, the whole input of the merge. For reproducing a merge."),
+    key("node.name", "\"dn1\"", "required", "Name of the node. Ties in the order are broken by it; do not change it later."),
+    key("node.url", "\"mysql://repl@127.0.0.1:3301\"", "required", "Address and account: `mysql://user@host:port`. A password in it is accepted with a warning."),
+    key("node.password_env", "\"DN1_PASSWORD\"", "none", "Environment variable that holds the password."),
+    key("node.password_file", "\"dn1.secret\"", "none", "File that holds the password; a line break at its end is not part of it."),
+    key("node.password", "\"secret\"", "none", "The password itself; accepted with a warning."),
+    key("node.tls", "\"preferred\"", "\"preferred\"", "`disabled`; `preferred`: used when the node offers it, the certificate is not verified; `required`: always, and the certificate must verify."),
+    key("node.start", "\"earliest\"", "\"earliest\"", "Where to begin when the node is read for the first time: `earliest` binlog it still has, `current` end, or behind a GTID set."),
+    key("store.data_dir", "\"data\"", "\"data\"", "Directory of the binlog files and of RocksDB."),
+    key("store.max_binlog_size", "\"512MiB\"", "\"512MiB\"", "A binlog file is closed behind the transaction that makes it this long. 4KiB to 1GiB."),
+    key("server.listen", "\"127.0.0.1:3307\"", "\"127.0.0.1:3307\"", "Address for MySQL clients."),
+    key("server.server_id", "4294", "required", "`server_id` of the service, towards clients and towards nodes. No node and no replica may have the same."),
+    key("server.version", "\"8.4.9-tributary\"", "\"8.4.9-tributary\"", "Server version that clients are told."),
+    key("server.max_connections", "1000", "1000", "Simultaneous client connections."),
+    key("server.tls_cert", "\"server.pem\"", "none", "Certificate chain (PEM) for clients that use TLS."),
+    key("server.tls_key", "\"server.key\"", "none", "Private key (PEM) of the certificate."),
+    key("user.name", "\"repl\"", "required", "Account name for clients."),
+    key("user.password_env", "\"REPL_PASSWORD\"", "none", "Environment variable that holds the password."),
+    key("user.password_file", "\"repl.secret\"", "none", "File that holds the password."),
+    key("user.password", "\"secret\"", "none", "The password itself; accepted with a warning."),
+    key("user.plugin", "\"caching_sha2_password\"", "\"caching_sha2_password\"", "Authentication plugin: `caching_sha2_password`, or `mysql_native_password` for old clients and MariaDB replicas."),
+    key("user.privileges", "[\"REPLICATION SLAVE\"]", "[\"REPLICATION SLAVE\", \"REPLICATION CLIENT\"]", "`REPLICATION SLAVE` to read the binlog, `REPLICATION CLIENT` for `SHOW BINARY LOGS` and the like, `ADMIN` for `KILL`, `PURGE` and `FLUSH`."),
+    key("admin.listen", "\"127.0.0.1:8307\"", "\"127.0.0.1:8307\"", "Address of the HTTP interface: `/healthz`, `/readyz`, `/status`, `/metrics`. It has no authentication: keep it on a loopback or private address."),
+];
+
+/// The reference page.
+pub fn reference() -> String {
+    let mut page = String::from(
+        "# Configuration reference\n\n\
+         `tributary serve --config tributary.toml`. Unknown keys are errors; `tributary check --config FILE` prints every problem, one\n\
+         line each with the key's path, and exits with 1. `[[node]]` and `[[user]]` may be given several times.\n\n\
+         This page is generated from the code (`tributary config-reference`) and tested against it.\n",
+    );
+    let mut section = "";
+    for key in KEYS {
+        let (this, name) = key.path.split_once('.').unwrap_or(("", key.path));
+        if this != section {
+            section = this;
+            let title = if matches!(this, "node" | "user") { format!("[[{this}]]") } else { format!("[{this}]") };
+            let _ = write!(page, "\n## `{title}`\n\n| key | default | meaning |\n|---|---|---|\n");
+        }
+        let default = if matches!(key.default, "required" | "none") { key.default.into() } else { format!("`{}`", key.default) };
+        let _ = writeln!(page, "| `{name}` | {default} | {} |", key.meaning);
+    }
+    page
+}

@@ -1,0 +1,121 @@
+//! The reader, the list of keys and the reference page agree; every problem has its line.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use super::*;
+
+const GOOD: &str = r#"
+[cluster]
+name = "shop"
+order = "tso"
+[[node]]
+name = "dn2"
+url = "mysql://repl@127.0.0.1:3302"
+password_env = "PW"
+[[node]]
+name = "dn1"
+url = "mysql://repl@[::1]:3301"
+start = "current"
+[server]
+server_id = 4294
+[[user]]
+name = "repl"
+password_env = "PW"
+"#;
+
+fn parse(text: &str) -> Result<Config, Vec<String>> {
+    let env = |name: &str| (name == "PW").then(|| "pass word".to_owned());
+    Config::parse(text, Path::new("/etc/tributary"), &env).map_err(|e| e.lines)
+}
+
+fn problems(change: impl FnOnce(String) -> String) -> Vec<String> {
+    parse(&change(GOOD.to_owned())).expect_err("must be refused")
+}
+
+#[test]
+fn a_small_file_gets_safe_defaults() {
+    let c = parse(GOOD).unwrap();
+    assert_eq!(c.nodes.iter().map(|n| n.name.as_str()).collect::<Vec<_>>(), ["dn1", "dn2"]);
+    assert_eq!((c.nodes[1].host.as_str(), c.nodes[1].port), ("127.0.0.1", 3302));
+    assert_eq!(c.nodes[1].password.0, "pass word");
+    assert_eq!(c.nodes[0].start, Start::Current);
+    assert!(c.server.listen.ip().is_loopback() && c.admin.listen.ip().is_loopback());
+    assert_eq!(c.store.data_dir, Path::new("/etc/tributary/data"));
+    assert!(c.warnings.is_empty());
+    assert!(!format!("{c:?}").contains("pass word"), "passwords are never printed");
+}
+
+#[test]
+fn every_problem_has_one_line_with_its_path() {
+    let lines = problems(|t| t.replace("4294", "0").replace("\"tso\"", "\"tsoo\"") + "colour = \"red\"\n[store]\nmax_binlog_size = \"1B\"\nfoo = 1\n");
+    assert_eq!(
+        lines,
+        [
+            "cluster.order: \"tsoo\" is not one of tso, causal",
+            "cluster.order: is missing: \"tso\"",
+            "store.max_binlog_size: must be a size such as \"512MiB\", from 4.0 KiB to 1.0 GiB",
+            "store.foo: unknown key",
+            "server.server_id: must be a whole number from 1 to 4294967295",
+            "user[repl].colour: unknown key",
+        ]
+    );
+}
+
+#[test]
+fn what_is_missing_or_double_is_named() {
+    let lines = problems(|t| t.replace("name = \"dn2\"", "name = \"dn1\""));
+    assert_eq!(lines, ["node: the name \"dn1\" is given twice"]);
+    let lines = problems(|t| t.replace("\"PW\"", "\"NOT_THERE\""));
+    assert_eq!(lines.len(), 2);
+    assert!(lines[0].contains("node[dn2].password_env: environment variable NOT_THERE is not set"), "{lines:?}");
+    let lines = problems(|t| t.replace("mysql://repl@127.0.0.1:3302", "http://x"));
+    assert!(lines[0].starts_with("node[dn2].url: "), "{lines:?}");
+    let lines = problems(|_| "[cluster".into());
+    assert!(lines[0].starts_with("not TOML: "), "{lines:?}");
+    assert!(problems(|_| String::new()).len() >= 4);
+}
+
+#[test]
+fn a_password_in_the_url_warns() {
+    let c = parse(&GOOD.replace("repl@[::1]", "repl:secret@[::1]")).unwrap();
+    assert_eq!(c.nodes[0].password.0, "secret");
+    assert_eq!(c.warnings.len(), 1);
+    assert!(c.warnings[0].starts_with("node[dn1].url: ") && !c.warnings[0].contains("secret"));
+}
+
+#[test]
+fn what_this_version_can_not_do_is_said() {
+    let lines = problems(|t| t.replace("\"tso\"", "\"causal\"") + "[[route]]\nfrom = \"a\"\nto = \"b\"\n[store]\nexpire_after = \"7d\"\n");
+    assert_eq!(lines.len(), 3);
+    assert!(lines.iter().all(|l| l.contains("not supported by this version")), "{lines:?}");
+}
+
+/// Every key of the list is known to the reader: a file with all of them has no unknown key.
+#[test]
+fn the_list_of_keys_is_what_the_reader_reads() {
+    let mut sections: BTreeMap<&str, String> = BTreeMap::new();
+    for key in KEYS {
+        let (section, name) = key.path.split_once('.').unwrap();
+        let text = sections.entry(section).or_default();
+        *text += &format!("{name} = {}\n", key.example);
+    }
+    let file: String = (sections.iter())
+        .map(|(s, text)| if matches!(*s, "node" | "user") { format!("[[{s}]]\n{text}") } else { format!("[{s}]\n{text}") })
+        .collect();
+    let lines = parse(&file).expect_err("passwords are given several ways");
+    assert!(lines.iter().all(|l| !l.contains("unknown key")), "{lines:#?}");
+    // The other way round: each key the reader asks for is in the list.
+    let source = [include_str!("mod.rs")].concat();
+    let pattern = ["t.text(\"", "t.required_text(\"", "t.one_of(\"", "t.texts(\"", "t.size(\"", "t.integer(\"", "t.address(\"", "table.text(\""];
+    for (at, p) in pattern.iter().flat_map(|p| source.match_indices(p).map(move |(at, _)| (at, p))) {
+        let name = source[at + p.len()..].split('"').next().unwrap();
+        assert!(KEYS.iter().any(|k| k.path.ends_with(&format!(".{name}"))), "{name} is read but not documented");
+    }
+}
+
+#[test]
+fn the_reference_page_is_up_to_date() {
+    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/configuration.md")).unwrap_or_default();
+    assert!(page == reference(), "docs/configuration.md differs: write it with `tributary config-reference`");
+}

@@ -1,0 +1,67 @@
+//! Prometheus metrics, made from the status at each scrape.
+
+use metrics::{counter, gauge, with_local_recorder};
+use metrics_exporter_prometheus::PrometheusBuilder;
+use tributary_dump_server::Counters;
+
+use crate::status::Status;
+
+/// The metrics page.
+pub(crate) fn render(status: &Status, clients: &Counters) -> String {
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let handle = recorder.handle();
+    with_local_recorder(&recorder, || {
+        nodes(status);
+        merger(status);
+        store(status);
+        dump(status, clients);
+    });
+    handle.render()
+}
+
+fn nodes(status: &Status) {
+    for n in &status.nodes {
+        let node = n.name.clone();
+        gauge!("tributary_node_up", "node" => node.clone()).set(f64::from(u8::from(n.state == "streaming")));
+        gauge!("tributary_node_halted", "node" => node.clone()).set(f64::from(u8::from(n.state == "halted")));
+        gauge!("tributary_node_watermark_tso", "node" => node.clone()).set(n.watermark_tso as f64);
+        gauge!("tributary_node_unresolved_prepares", "node" => node.clone()).set(n.unresolved_prepares as f64);
+        if let Some(lag) = n.lag_ms {
+            gauge!("tributary_node_newest_event_age_seconds", "node" => node.clone()).set(lag as f64 / 1000.0);
+        }
+        counter!("tributary_node_transactions_total", "node" => node.clone()).absolute(n.transactions);
+        counter!("tributary_node_bytes_total", "node" => node).absolute(n.bytes);
+    }
+}
+
+fn merger(status: &Status) {
+    let m = &status.merger;
+    counter!("tributary_merged_transactions_total").absolute(m.transactions);
+    counter!("tributary_merged_bytes_total").absolute(m.bytes);
+    counter!("tributary_fences_total").absolute(m.fences);
+    counter!("tributary_orphan_commits_total").absolute(m.orphans);
+    gauge!("tributary_merger_tso").set(m.watermark as f64);
+    gauge!("tributary_merger_waiting").set(m.waiting as f64);
+    gauge!("tributary_halted").set(f64::from(u8::from(status.state != "running")));
+    for b in &m.blocked {
+        let kind = b.what.split([' ', ';']).next().unwrap_or("").to_owned();
+        gauge!("tributary_merger_blocked_since_milliseconds", "node" => b.node.clone(), "on" => kind).set(b.since_ms as f64);
+    }
+}
+
+fn store(status: &Status) {
+    let s = &status.store;
+    counter!("tributary_durable_transactions_total").absolute(s.transactions);
+    counter!("tributary_group_commits_total").absolute(s.commits);
+    counter!("tributary_group_commit_microseconds_total").absolute(s.commit_micros);
+    gauge!("tributary_binlog_files").set(s.files as f64);
+    gauge!("tributary_durable_offset", "file" => s.durable_file.clone()).set(s.durable_offset as f64);
+}
+
+fn dump(status: &Status, clients: &Counters) {
+    use std::sync::atomic::Ordering::Relaxed;
+    gauge!("tributary_clients").set(status.dump_clients.len() as f64);
+    counter!("tributary_client_connections_total").absolute(clients.connections.load(Relaxed));
+    counter!("tributary_dump_events_total").absolute(clients.events_sent.load(Relaxed));
+    counter!("tributary_dump_bytes_total").absolute(clients.bytes_sent.load(Relaxed));
+}

@@ -1,0 +1,159 @@
+//! The status of a running service: as JSON at `/status`, as text by `tributary status`.
+//!
+//! In: what the stages tell. Out: [`Status`]. Field names are a public interface.
+
+use std::fmt::Write as _;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use serde::{Deserialize, Serialize};
+
+/// Everything an operator asks first.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Status {
+    /// Name of the cluster.
+    pub(crate) cluster: String,
+    /// `tso`
+    pub(crate) order: String,
+    /// `running` or `halted`, with the reason.
+    pub(crate) state: String,
+    /// Version of the service.
+    pub(crate) version: String,
+    /// Seconds since the start.
+    pub(crate) uptime_s: u64,
+    pub(crate) nodes: Vec<NodeStatus>,
+    pub(crate) merger: MergerStatus,
+    pub(crate) store: StoreStatus,
+    pub(crate) dump_clients: Vec<ClientStatus>,
+}
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(crate) struct NodeStatus {
+    pub(crate) name: String,
+    pub(crate) address: String,
+    /// `connecting`, `checking`, `streaming`, `retrying`, `halted`, `stopped`
+    pub(crate) state: String,
+    /// What is wrong, if anything.
+    pub(crate) error: Option<String>,
+    /// File number and offset the merger has reached.
+    pub(crate) position: String,
+    /// GTIDs received so far.
+    pub(crate) gtids: String,
+    /// No distributed transaction with a lesser or equal TSO can come from this node.
+    pub(crate) watermark_tso: u64,
+    /// Prepared branches that are not resolved.
+    pub(crate) unresolved_prepares: usize,
+    pub(crate) transactions: u64,
+    pub(crate) bytes: u64,
+    /// Age of the newest event received, by its own timestamp.
+    pub(crate) lag_ms: Option<u64>,
+}
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(crate) struct MergerStatus {
+    pub(crate) transactions: u64,
+    pub(crate) bytes: u64,
+    /// TSO of the last transaction merged.
+    pub(crate) watermark: u64,
+    /// Committed transactions and branches that wait for their turn.
+    pub(crate) waiting: usize,
+    pub(crate) fences: u64,
+    /// Commits of branches prepared before their node was first read; not written.
+    pub(crate) orphans: u64,
+    pub(crate) blocked: Vec<Blocked>,
+    pub(crate) halted: Option<String>,
+}
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Blocked {
+    pub(crate) node: String,
+    /// `prepare X'..',X'..',1`, `fence`, `no data`
+    pub(crate) what: String,
+    pub(crate) since_ms: u64,
+}
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(crate) struct StoreStatus {
+    pub(crate) server_uuid: String,
+    pub(crate) durable_file: String,
+    pub(crate) durable_offset: u64,
+    pub(crate) gtid_executed: String,
+    pub(crate) gtid_purged: String,
+    pub(crate) files: usize,
+    /// Transactions made durable since the start.
+    pub(crate) transactions: u64,
+    pub(crate) commits: u64,
+    pub(crate) commit_micros: u64,
+}
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(crate) struct ClientStatus {
+    pub(crate) id: u32,
+    pub(crate) user: String,
+    pub(crate) host: String,
+    pub(crate) command: String,
+    pub(crate) server_id: u32,
+    pub(crate) uuid: String,
+    /// `binlog.000002:1234` sent so far, of a client that reads the binlog.
+    pub(crate) position: String,
+    pub(crate) seconds: u64,
+}
+
+/// Runs `tributary status`.
+pub(crate) fn run(admin: &str, json: bool) -> anyhow::Result<ExitCode> {
+    let body = get(admin, "/status")?;
+    if json {
+        println!("{}", body.trim_end());
+        return Ok(ExitCode::SUCCESS);
+    }
+    let status: Status = serde_json::from_str(&body).context("the answer is not a status of this version")?;
+    print!("{}", render(&status));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// One HTTP GET to the admin interface, which always answers whole and closes.
+fn get(admin: &str, path: &str) -> anyhow::Result<String> {
+    let address = admin.strip_prefix("http://").unwrap_or(admin).trim_end_matches('/');
+    let mut stream = TcpStream::connect(address).with_context(|| format!("no service answers at {admin}"))?;
+    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.take(64 << 20).read_to_string(&mut answer).context("the answer is cut short")?;
+    let (head, body) = answer.split_once("\r\n\r\n").context("the answer is not HTTP")?;
+    let line = head.lines().next().unwrap_or("");
+    if line.split(' ').nth(1) != Some("200") {
+        bail!("{admin}{path} answered: {line}");
+    }
+    Ok(body.to_owned())
+}
+
+fn render(s: &Status) -> String {
+    let mut out = String::new();
+    let _ = writeln!(out, "cluster {} (order {}): {}", s.cluster, s.order, s.state);
+    let _ = writeln!(out, "\n{:<12} {:<11} {:>18} {:>18} {:>9} {:>10}", "NODE", "STATE", "POSITION", "WATERMARK", "PREPARED", "LAG");
+    for n in &s.nodes {
+        let lag = n.lag_ms.map_or_else(|| "-".into(), |ms| format!("{ms} ms"));
+        let _ = writeln!(
+            out,
+            "{:<12} {:<11} {:>18} {:>18} {:>9} {:>10}",
+            n.name, n.state, n.position, n.watermark_tso, n.unresolved_prepares, lag
+        );
+        if let Some(error) = &n.error {
+            let _ = writeln!(out, "{:<12} {error}", "");
+        }
+    }
+    let m = &s.merger;
+    let _ = writeln!(out, "\nmerged   {} transactions, TSO {}, {} waiting", m.transactions, m.watermark, m.waiting);
+    for b in &m.blocked {
+        let _ = writeln!(out, "waits    for {}: {}", b.node, b.what);
+    }
+    let _ = writeln!(out, "durable  {}:{}  {}", s.store.durable_file, s.store.durable_offset, s.store.gtid_executed);
+    let _ = writeln!(out, "\n{:<6} {:<16} {:<22} {:<18} POSITION", "ID", "USER", "HOST", "COMMAND");
+    for c in &s.dump_clients {
+        let _ = writeln!(out, "{:<6} {:<16} {:<22} {:<18} {}", c.id, c.user, c.host, c.command, c.position);
+    }
+    out
+}
