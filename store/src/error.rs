@@ -1,0 +1,251 @@
+//! What can go wrong, one enum per operation, each with what an operator can do about it.
+
+use std::{io, sync::Arc};
+
+use tributary_binlog::{BinlogFile, GtidSet};
+use tributary_flow::ErrorClass;
+
+use crate::{
+    core::encode::EncodeError,
+    kv::{KvError, RecordError},
+};
+
+/// Why a directory cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// A file operation failed.
+    #[error("{what}: {source}")]
+    Io {
+        /// What was attempted, with the file's name.
+        what: String,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// The index database failed.
+    #[error(transparent)]
+    Kv(#[from] KvError),
+    /// A value in the index database cannot be read.
+    #[error("index database: {0}")]
+    Record(#[from] RecordError),
+    /// Another process has the directory.
+    #[error("{dir} is in use by another process (it holds the lock on {lock})")]
+    Locked {
+        /// The directory.
+        dir: String,
+        /// The lock file.
+        lock: String,
+    },
+    /// Written by a newer version.
+    #[error(
+        "{dir} has format {found}, this program knows up to {supported}: start the newer version again, or use another data_dir"
+    )]
+    NewerFormat {
+        /// The directory.
+        dir: String,
+        /// Its format.
+        found: u32,
+        /// The newest format known here.
+        supported: u32,
+    },
+    /// The directory holds binlogs that the index database knows nothing about.
+    #[error(
+        "{dir} holds {file}, but the index database says the directory is new: it belongs to another server, or its index database is gone; use an empty data_dir, or restore both together"
+    )]
+    Foreign {
+        /// The directory.
+        dir: String,
+        /// A file in it.
+        file: String,
+    },
+    /// The configuration names the files differently.
+    #[error("the files are called {stored}.NNNNNN, the configuration says {configured}.NNNNNN")]
+    BaseName {
+        /// In the directory.
+        stored: String,
+        /// In the options.
+        configured: String,
+    },
+    /// The options cannot be used.
+    #[error("{0}")]
+    Options(String),
+    /// A file that must be there is not.
+    #[error("{file} is missing; restore it from a backup or a standby")]
+    MissingFile {
+        /// The file.
+        file: BinlogFile,
+    },
+    /// The active file has lost committed bytes.
+    #[error(
+        "{file} has {size} bytes, but {committed} were committed and may have been read; restore the file from a backup or a standby"
+    )]
+    ShortFile {
+        /// The file.
+        file: BinlogFile,
+        /// Its size.
+        size: u64,
+        /// Its committed size.
+        committed: u64,
+    },
+    /// A sealed file has changed its size.
+    #[error(
+        "{file} has {size} bytes, but had {expected} when it was finished; restore it from a backup or a standby"
+    )]
+    SealedSize {
+        /// The file.
+        file: BinlogFile,
+        /// Its size.
+        size: u64,
+        /// The size it had.
+        expected: u64,
+    },
+    /// Committed bytes are damaged.
+    #[error(
+        "{file}:{pos}: {detail}; the bytes were committed and may have been read: restore the file"
+    )]
+    Corrupt {
+        /// The file.
+        file: BinlogFile,
+        /// Offset of the damaged event.
+        pos: u64,
+        /// What is wrong.
+        detail: String,
+    },
+    /// Records of the index database contradict each other.
+    #[error("index database: {detail}; restore it together with the binlog files")]
+    Inconsistent {
+        /// What contradicts what.
+        detail: String,
+    },
+    /// The index file cannot be used.
+    #[error("{name}: {detail}")]
+    Index {
+        /// The index file.
+        name: String,
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// The first file could not be written.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+}
+
+impl OpenError {
+    /// Trying again can help only where the machine failed, not where the data is wrong.
+    pub fn class(&self) -> ErrorClass {
+        match self {
+            Self::Locked { .. } => ErrorClass::Retry,
+            _ => ErrorClass::Halt,
+        }
+    }
+
+    pub(crate) fn io(what: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
+        let what = what.into();
+        move |source| Self::Io { what, source }
+    }
+}
+
+/// Why nothing more can be written. After any of them the writer is poisoned: what is on disk is known again only after
+/// a restart and its recovery.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum WriteError {
+    /// A file operation failed.
+    #[error("{what}: {source}; nothing more is written until the service is restarted")]
+    Io {
+        /// What was attempted, with the file's name.
+        what: String,
+        /// Why it failed.
+        source: Arc<io::Error>,
+    },
+    /// The index database failed.
+    #[error("{0}; nothing more is written until the service is restarted")]
+    Kv(#[from] KvError),
+    /// A record could not be put into words.
+    #[error("index database: {0}")]
+    Record(#[from] RecordError),
+    /// The merger handed over something that cannot be a binlog transaction.
+    #[error(transparent)]
+    Encode(#[from] Arc<EncodeError>),
+    /// The head or end of a file could not be encoded.
+    #[error("{file}: {source}")]
+    Event {
+        /// The file.
+        file: BinlogFile,
+        /// Why.
+        source: tributary_binlog::WriteError,
+    },
+    /// An earlier call failed.
+    #[error("the store stopped writing because of an earlier failure: {cause}")]
+    Poisoned {
+        /// The text of that failure.
+        cause: String,
+    },
+}
+
+impl WriteError {
+    /// Always [`ErrorClass::Halt`]: going on after a failed write could lose what was acknowledged.
+    pub fn class(&self) -> ErrorClass {
+        ErrorClass::Halt
+    }
+
+    pub(crate) fn io(what: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
+        let what = what.into();
+        move |source| Self::Io {
+            what,
+            source: Arc::new(source),
+        }
+    }
+}
+
+/// Why bytes cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// There is no such binlog file, or not any more.
+    #[error("there is no binlog file {file}")]
+    NoSuchFile {
+        /// The name asked for.
+        file: BinlogFile,
+    },
+    /// The file cannot be read.
+    #[error("{file}:{offset}: {source}")]
+    Io {
+        /// The file.
+        file: BinlogFile,
+        /// Where in it.
+        offset: u64,
+        /// Why.
+        source: io::Error,
+    },
+    /// The index database failed.
+    #[error(transparent)]
+    Kv(#[from] KvError),
+    /// A value in the index database cannot be read.
+    #[error("index database: {0}")]
+    Record(#[from] RecordError),
+}
+
+/// Why a client cannot start with the GTIDs it has.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StartError {
+    /// Transactions the client misses are in files that are gone: MySQL's `ER_SOURCE_HAS_PURGED_REQUIRED_GTIDS`.
+    #[error(
+        "Cannot replicate because the source purged required binary logs. The GTID set missing on the replica is '{}'",
+        .missing.to_text_oneline()
+    )]
+    Purged {
+        /// What the client misses and nobody can send.
+        missing: GtidSet,
+    },
+    /// The client has transactions with this server's UUID that this server does not have: MySQL's
+    /// `ER_REPLICA_HAS_MORE_GTIDS_THAN_SOURCE`.
+    #[error(
+        "Replica has more GTIDs than the source has, using the source's SERVER_UUID: '{}'",
+        .extra.to_text_oneline()
+    )]
+    AheadOfSource {
+        /// What the client has too much.
+        extra: GtidSet,
+    },
+    /// There is not a single binlog file.
+    #[error("there are no binlog files")]
+    NoFiles,
+}

@@ -1,0 +1,88 @@
+//! Bytes of one file for readers. In: offsets. Out: bytes, clipped to the durable end while the file is written to.
+
+use std::{
+    fmt,
+    sync::{Arc, OnceLock},
+};
+
+use tributary_binlog::BinlogFile;
+
+use crate::{ReadError, disk::DiskFile, log::Shared};
+
+/// An open binlog file. It stays readable after the file has been removed from the log.
+pub struct FileReader {
+    shared: Arc<Shared>,
+    file: BinlogFile,
+    handle: Arc<dyn DiskFile>,
+    /// The final size, once it is known.
+    sealed: OnceLock<u64>,
+}
+
+impl fmt::Debug for FileReader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FileReader")
+            .field("file", &self.file)
+            .finish_non_exhaustive()
+    }
+}
+
+impl FileReader {
+    pub(crate) fn new(shared: Arc<Shared>, file: BinlogFile, handle: Arc<dyn DiskFile>) -> Self {
+        let reader = Self {
+            shared,
+            file,
+            handle,
+            sealed: OnceLock::new(),
+        };
+        // A reader opened on a finished file must know its size even if the file is purged later.
+        reader.visible();
+        reader
+    }
+
+    /// The file.
+    pub fn file(&self) -> &BinlogFile {
+        &self.file
+    }
+
+    /// Reads up to `buf.len()` bytes from `offset`. `0` means that there is nothing to read there: the end of a
+    /// finished file, or the durable end of the active one.
+    pub fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<usize, ReadError> {
+        let room = self.end().saturating_sub(offset);
+        let len = usize::try_from(room).unwrap_or(usize::MAX).min(buf.len());
+        let Some(buf) = buf.get_mut(..len).filter(|buf| !buf.is_empty()) else {
+            return Ok(0);
+        };
+        let error = |source| ReadError::Io {
+            file: self.file.clone(),
+            offset,
+            source,
+        };
+        let n = self.handle.read_at(offset, buf).map_err(error)?;
+        if n < len {
+            // Bytes below the durable end are there, or the file was cut behind our back.
+            return Err(error(std::io::ErrorKind::UnexpectedEof.into()));
+        }
+        Ok(n)
+    }
+
+    /// How far the file can be read now.
+    pub fn end(&self) -> u64 {
+        self.visible().0
+    }
+
+    /// Whether more may come.
+    pub fn is_active(&self) -> bool {
+        self.visible().1
+    }
+
+    fn visible(&self) -> (u64, bool) {
+        if let Some(&size) = self.sealed.get() {
+            return (size, false);
+        }
+        let (end, active) = self.shared.visible(&self.file);
+        if !active && end > 0 {
+            let _ = self.sealed.set(end);
+        }
+        (end, active)
+    }
+}

@@ -1,0 +1,486 @@
+//! Opening a directory. In: the disk, the index database, options. Out: the writer, the log, and the merger's state,
+//! all exactly as of the last commit.
+//!
+//! A **new** directory is made in an order that a crash cannot confuse: (1) the database says "mine, empty", (2) the first
+//! file with its head, synced, and the index, (3) the first checkpoint. A directory whose database says nothing but
+//! that has binlogs is somebody else's and is refused; one that stopped between (1) and (3) is made again.
+//!
+//! An **old** one is compared with the database first and changed only when nothing is wrong: bytes of the active file
+//! behind the checkpoint are cut, files behind it removed, the index file written anew if it differs. Before that the
+//! end of the active file is read and checked; how much of it does not depend on what is retained. Doing all this twice
+//! is the same as doing it once, so a crash during recovery needs nothing special.
+
+use std::{collections::BTreeMap, io, sync::Arc};
+
+use tributary_binlog::{BinlogFile, ChecksumAlg, EventType, GtidEvent, GtidSet, MAGIC, Sid};
+
+use crate::{
+    DurableEnd, GlobalLog, LogWriter, OpenError, Opened, StoreOptions, WriteError,
+    core::{
+        encode::{Pending, Sink},
+        head::Stamp,
+        index_file,
+        plan::{Found, Plan, plan},
+    },
+    disk::{Disk, DiskFile, DiskLock},
+    foreign::{Head, read_head},
+    kv::{
+        Kv, KvBatch,
+        checkpoint::CheckpointRecord,
+        meta::{FORMAT, Meta},
+        segment::Segment,
+    },
+    log::{FileEntry, Parts, own_gtids},
+    options::LOCK_FILE,
+    scan::{FileScan, ScanError},
+    writer::{ActiveFile, Start, State, create_file, index_temporary, write_index},
+};
+
+/// More files than this are not looked at; at 512 MiB each that is half an exabyte.
+const FILES_MAX: usize = 1 << 30;
+
+/// Opens the directory `disk` with its index database `kv`, making it if it is new, and brings it back to its last
+/// commit. The first file with its head is durable, and readers see it, when this returns.
+pub fn open(
+    disk: Arc<dyn Disk>,
+    kv: Arc<dyn Kv>,
+    options: StoreOptions,
+) -> Result<Opened, OpenError> {
+    if BinlogFile::parse(BinlogFile::new(&options.base_name, 1).as_str()).is_err() {
+        let text = format!(
+            "'{}' cannot be the base name of binlog files",
+            options.base_name
+        );
+        return Err(OpenError::Options(text));
+    }
+    let lock = lock(&*disk)?;
+    let opening = Opening {
+        disk,
+        kv,
+        options,
+        lock,
+    };
+    match opening.kv.get(&Meta::key())? {
+        Some(value) => opening.existing(&Meta::decode(&value)?),
+        None => opening.create(),
+    }
+}
+
+fn lock(disk: &dyn Disk) -> Result<DiskLock, OpenError> {
+    disk.lock(LOCK_FILE).map_err(|e| match e.kind() {
+        io::ErrorKind::WouldBlock => OpenError::Locked {
+            dir: disk.describe(),
+            lock: LOCK_FILE.to_owned(),
+        },
+        _ => OpenError::io(format!("locking {LOCK_FILE} in {}", disk.describe()))(e),
+    })
+}
+
+struct Opening {
+    disk: Arc<dyn Disk>,
+    kv: Arc<dyn Kv>,
+    options: StoreOptions,
+    lock: DiskLock,
+}
+
+impl Opening {
+    fn create(self) -> Result<Opened, OpenError> {
+        if self.kv.get(&CheckpointRecord::key())?.is_some() {
+            let detail = "there is a checkpoint, but the record of the format is missing";
+            return Err(OpenError::Inconsistent {
+                detail: detail.to_owned(),
+            });
+        }
+        let index = self.options.index_name();
+        let ours = |name: &String| *name == index || self.file_number(name).is_some();
+        if let Some(file) = self.list()?.into_iter().find(ours) {
+            return Err(OpenError::Foreign {
+                dir: self.disk.describe(),
+                file,
+            });
+        }
+        let meta = Meta {
+            format: FORMAT,
+            server_uuid: self.options.new_uuid.to_string(),
+            created: self.options.now_seconds,
+            base_name: self.options.base_name.clone(),
+        };
+        let mut batch = KvBatch::new();
+        batch.put(meta.pair());
+        self.kv.write(&batch, true)?;
+        let sid = self.options.new_uuid;
+        self.first_file(sid, meta.created)
+    }
+
+    fn existing(self, meta: &Meta) -> Result<Opened, OpenError> {
+        if meta.format > FORMAT {
+            let dir = self.disk.describe();
+            return Err(OpenError::NewerFormat {
+                dir,
+                found: meta.format,
+                supported: FORMAT,
+            });
+        }
+        if meta.base_name != self.options.base_name {
+            let (stored, configured) = (meta.base_name.clone(), self.options.base_name.clone());
+            return Err(OpenError::BaseName { stored, configured });
+        }
+        let sid: Sid = meta
+            .server_uuid
+            .parse()
+            .map_err(|e| OpenError::Inconsistent {
+                detail: format!("stored server UUID: {e}"),
+            })?;
+        match self.kv.get(&CheckpointRecord::key())? {
+            Some(value) => self.recover(sid, CheckpointRecord::decode(&value)?),
+            None => {
+                self.remove_unfinished()?;
+                self.first_file(sid, meta.created)
+            }
+        }
+    }
+
+    /// Clears what a crash during creation has left: nothing was committed yet.
+    fn remove_unfinished(&self) -> Result<(), OpenError> {
+        let index = self.options.index_name();
+        for name in self.list()? {
+            match self.file_number(&name) {
+                Some(1) => {}
+                Some(_) => {
+                    return Err(OpenError::Foreign {
+                        dir: self.disk.describe(),
+                        file: name,
+                    });
+                }
+                None if name == index || name == index_temporary(&index) => {}
+                None => continue,
+            }
+            self.disk
+                .remove(&name)
+                .map_err(OpenError::io(format!("removing {name}")))?;
+        }
+        Ok(())
+    }
+
+    fn first_file(self, sid: Sid, created: u32) -> Result<Opened, OpenError> {
+        let file = BinlogFile::new(&self.options.base_name, 1);
+        let stamp = Stamp {
+            server_id: self.options.server_id,
+            timestamp: created,
+        };
+        let (mut active, entry) =
+            create_file(&*self.disk, &file, stamp, &self.options, GtidSet::new(), 0)?;
+        active
+            .drain()
+            .map_err(WriteError::io(format!("writing {file}")))?;
+        active
+            .handle
+            .sync_data()
+            .map_err(WriteError::io(format!("syncing {file}")))?;
+        write_index(&*self.disk, &self.options.index_name(), [&file])?;
+        let record = CheckpointRecord {
+            seq: 1,
+            offset: active.pending.offset(),
+            verify_from: 0,
+            last_gno: 0,
+            timestamp: created,
+            max_timestamp: 0,
+            merger: None,
+        };
+        let segment = Segment {
+            seq: 1,
+            sealed: None,
+            first_gno: 1,
+            previous_gtids: GtidSet::new(),
+        };
+        let mut batch = KvBatch::new();
+        batch.put(record.pair()?);
+        batch.put(segment.pair());
+        self.kv.write(&batch, true)?;
+        Ok(self.opened(sid, record, active, vec![entry], None))
+    }
+
+    fn recover(self, sid: Sid, record: CheckpointRecord) -> Result<Opened, OpenError> {
+        let segments = self.segments()?;
+        let sizes = self.sizes()?;
+        let base_name = &self.options.base_name;
+        let (seq, offset) = (record.seq, record.offset);
+        let plan = plan(&Found {
+            base_name,
+            seq,
+            offset,
+            segments: &segments,
+            sizes: &sizes,
+        })?;
+        let file = BinlogFile::new(base_name, seq);
+        let opening = OpenError::io(format!("opening {file}"));
+        let handle = self.disk.open(file.as_str(), true).map_err(opening)?;
+        // `plan` has seen that the last record is the active file's.
+        let first_gno = segments.last().map_or(1, |segment| segment.first_gno);
+        check_active(&Active {
+            file: &file,
+            handle: &*handle,
+            sid,
+            first_gno,
+            record: &record,
+        })?;
+
+        let entries: Vec<FileEntry> = segments
+            .into_iter()
+            .map(|segment| FileEntry {
+                file: BinlogFile::new(base_name, segment.seq),
+                sealed: segment.sealed,
+                previous_gtids: Arc::new(segment.previous_gtids),
+            })
+            .collect();
+        let removed: u64 = plan.remove.iter().filter_map(|f| sizes.get(&f.seq())).sum();
+        self.apply(&plan, &*handle, &file, offset, &entries)?;
+        let cut = plan.cut + removed;
+        let truncated = (cut > 0).then(|| (file.clone(), cut));
+        let pending = Pending {
+            bytes: Vec::new(),
+            base: offset,
+        };
+        let active = ActiveFile {
+            file,
+            handle,
+            first_gno,
+            pending,
+        };
+        Ok(self.opened(sid, record, active, entries, truncated))
+    }
+
+    /// Makes the disk look as the checkpoint says.
+    fn apply(
+        &self,
+        plan: &Plan,
+        handle: &dyn DiskFile,
+        file: &BinlogFile,
+        offset: u64,
+        entries: &[FileEntry],
+    ) -> Result<(), OpenError> {
+        if let [first, ..] = plan.stray.as_slice() {
+            tracing::warn!(
+                dir = self.disk.describe(), file = %first, count = plan.stray.len(),
+                "binlog files in front of the oldest known one are ignored"
+            );
+        }
+        if plan.cut > 0 {
+            let cutting = || format!("cutting {file} to {offset} bytes");
+            handle.truncate(offset).map_err(OpenError::io(cutting()))?;
+            handle.sync_data().map_err(OpenError::io(cutting()))?;
+        }
+        for file in &plan.remove {
+            self.disk
+                .remove(file.as_str())
+                .map_err(OpenError::io(format!("removing {file}")))?;
+        }
+        let index = self.options.index_name();
+        let expected = index_file::text(entries.iter().map(|entry| &entry.file));
+        if read_text(&*self.disk, &index).ok().as_deref() != Some(&*expected) {
+            write_index(&*self.disk, &index, entries.iter().map(|entry| &entry.file))?;
+        } else if !plan.remove.is_empty() {
+            self.disk
+                .sync_dir()
+                .map_err(OpenError::io("syncing the directory"))?;
+        }
+        Ok(())
+    }
+
+    fn opened(
+        self,
+        server_uuid: Sid,
+        record: CheckpointRecord,
+        active: ActiveFile,
+        files: Vec<FileEntry>,
+        truncated: Option<(BinlogFile, u64)>,
+    ) -> Opened {
+        let Self {
+            disk,
+            kv,
+            options,
+            lock,
+        } = self;
+        let CheckpointRecord {
+            last_gno,
+            timestamp,
+            max_timestamp,
+            verify_from,
+            merger,
+            ..
+        } = record;
+        let durable = DurableEnd {
+            file: active.file.clone(),
+            offset: record.offset,
+            last_gno,
+            timestamp,
+        };
+        let log = GlobalLog::new(Parts {
+            disk: disk.clone(),
+            kv: Some(kv.clone()),
+            server_uuid,
+            files,
+            executed_besides: GtidSet::new(),
+            durable,
+        });
+        let checkpoint = merger.clone();
+        let state = State {
+            last_gno,
+            timestamp,
+            max_timestamp,
+            verify_from,
+            merger,
+        };
+        let start = Start {
+            disk,
+            kv,
+            log: log.clone(),
+            options,
+            active,
+            state,
+            lock,
+        };
+        Opened {
+            writer: LogWriter::new(start),
+            log,
+            checkpoint,
+            truncated,
+        }
+    }
+
+    fn list(&self) -> Result<Vec<String>, OpenError> {
+        self.disk
+            .list()
+            .map_err(OpenError::io(format!("listing {}", self.disk.describe())))
+    }
+
+    /// The number of the binlog file called `name`, if it is one and called as we call them.
+    fn file_number(&self, name: &str) -> Option<u64> {
+        let file = BinlogFile::parse(name).ok()?;
+        let canonical = BinlogFile::new(&self.options.base_name, file.seq());
+        (canonical.as_str() == name).then_some(file.seq())
+    }
+
+    fn segments(&self) -> Result<Vec<Segment>, OpenError> {
+        let (from, to) = Segment::range();
+        let pairs = self.kv.scan(&from, &to, FILES_MAX)?;
+        Ok(pairs
+            .iter()
+            .map(|(k, v)| Segment::decode(k, v))
+            .collect::<Result<_, _>>()?)
+    }
+
+    fn sizes(&self) -> Result<BTreeMap<u64, u64>, OpenError> {
+        let mut sizes = BTreeMap::new();
+        for name in self.list()? {
+            if let Some(seq) = self.file_number(&name) {
+                let size = self.disk.open(&name, false).and_then(|file| file.len());
+                sizes.insert(seq, size.map_err(OpenError::io(format!("opening {name}")))?);
+            }
+        }
+        Ok(sizes)
+    }
+}
+
+/// The active file, as the checkpoint knows it.
+struct Active<'a> {
+    file: &'a BinlogFile,
+    handle: &'a dyn DiskFile,
+    sid: Sid,
+    first_gno: u64,
+    record: &'a CheckpointRecord,
+}
+
+/// Reads the head of the active file and its end from `verify_from` to the checkpoint: every CRC, every position, every
+/// number.
+fn check_active(active: &Active<'_>) -> Result<(), OpenError> {
+    let Active {
+        file,
+        handle,
+        sid,
+        first_gno,
+        record,
+    } = *active;
+    let corrupt = |pos: u64, detail: String| OpenError::Corrupt {
+        file: file.clone(),
+        pos,
+        detail,
+    };
+    let Head {
+        previous,
+        end: head_end,
+        ..
+    } = read_head(handle, record.offset)
+        .map_err(|e| corrupt(e.pos().unwrap_or(0), e.to_string()))?;
+    if previous != Some(own_gtids(sid, first_gno - 1)) {
+        let detail = "PREVIOUS_GTIDS is not what the index database says: the file and the database do not belong together";
+        return Err(corrupt(MAGIC.len() as u64, detail.to_owned()));
+    }
+    let from = record.verify_from.max(head_end);
+    let mut scan = FileScan::new(handle, from, record.offset, ChecksumAlg::Crc32);
+    let mut last_gno = (from == head_end).then(|| first_gno - 1);
+    loop {
+        let pos = scan.pos();
+        let event = match scan.next() {
+            Ok(None) => break,
+            Ok(Some(event)) => event,
+            Err(ScanError::Io(source)) => {
+                return Err(OpenError::Io {
+                    what: format!("reading {file}"),
+                    source,
+                });
+            }
+            Err(e) => return Err(corrupt(e.pos().unwrap_or(pos), e.to_string())),
+        };
+        if let Some(damage) = event.damage {
+            return Err(corrupt(pos, damage.to_string()));
+        }
+        if !event.is_in_place() {
+            return Err(corrupt(
+                pos,
+                format!("end_log_pos is {}", event.header.log_pos),
+            ));
+        }
+        if event.header.event_type == EventType::GTID {
+            let gno = own_gno(event.body, sid).ok_or_else(|| {
+                corrupt(
+                    pos,
+                    "a GTID that is not of this directory's UUID".to_owned(),
+                )
+            })?;
+            if last_gno.is_some_and(|last| last + 1 != gno) {
+                return Err(corrupt(pos, format!("GTID number {gno} is out of line")));
+            }
+            last_gno = Some(gno);
+        }
+    }
+    if last_gno.is_some_and(|last| last != record.last_gno) {
+        let detail = format!("the last GTID number is not {}", record.last_gno);
+        return Err(corrupt(record.offset, detail));
+    }
+    Ok(())
+}
+
+/// The number of a GTID event's GTID, if its UUID is `sid`.
+fn own_gno(body: &[u8], sid: Sid) -> Option<u64> {
+    let gtid = GtidEvent::parse(EventType::GTID, body).ok()?.gtid?;
+    (gtid.sid == sid && gtid.tag.is_empty()).then(|| gtid.gno.get())
+}
+
+/// The whole of a small text file.
+pub(crate) fn read_text(disk: &dyn Disk, name: &str) -> io::Result<String> {
+    /// 600 000 files' worth of index.
+    const TEXT_BYTES_MAX: u64 = 16 << 20;
+    let file = disk.open(name, false)?;
+    let len = file.len()?;
+    if len > TEXT_BYTES_MAX {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "too large for an index file",
+        ));
+    }
+    let mut bytes = vec![0; usize::try_from(len).unwrap_or(0)];
+    let n = file.read_at(0, &mut bytes)?;
+    bytes.truncate(n);
+    String::from_utf8(bytes).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))
+}

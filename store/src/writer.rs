@@ -1,0 +1,522 @@
+//! The one writer. In: merged batches. Out: bytes in the active file, and a durable end that readers may follow.
+//!
+//! # The steps, and what a crash between them leaves
+//!
+//! [`LogWriter::append`] encodes into memory and may write (never sync) the active file ahead of the commit. Where a file
+//! is full it is **sealed** at once:
+//!
+//! 1. ROTATE is written and the file synced;
+//! 2. the next file is created and its head buffered.
+//!
+//! [`LogWriter::commit`] then
+//!
+//! 3. writes what is buffered and syncs the active file;
+//! 4. if files were created: writes the index file anew (temporary file, sync, rename) and syncs the directory, which
+//!    makes the new files' names durable, too;
+//! 5. writes one synced batch to the index database: checkpoint with the active file and its length, records of the
+//!    files that were sealed or created, index entries;
+//! 6. publishes the durable end to readers.
+//!
+//! | crash | left behind | recovery |
+//! |---|---|---|
+//! | before or inside 1 | bytes, whole, torn or missing, behind the checkpoint of file A | A is cut to the checkpoint |
+//! | between 1 and 5 | A with ROTATE; perhaps B, C …, with any contents, or their names lost; perhaps an index that names them, or its temporary file | A is cut to the checkpoint (its ROTATE was shown to nobody), B, C … are removed, the index is written anew |
+//! | inside 5 | as before, or as after 5: the batch is atomic | as the database says |
+//! | between 5 and 6 | everything: A's final size and B's head were synced in 1 and 3, B's name in 4 | nothing to do |
+//!
+//! Since the database's checkpoint is the only thing that says what is committed, and everything it refers to was synced
+//! before, no order of events needs more than "cut, remove, write the index". What is cut is asked for again from the
+//! nodes and encoded to the same bytes.
+//!
+//! Any failure **poisons** the writer: after a failed `fsync` nobody knows what is on disk (the kernel may have dropped
+//! the dirty pages and report success next time), so only a restart with its recovery may go on.
+
+use std::{io, sync::Arc};
+
+use tributary_binlog::{BinlogFile, GtidSet};
+use tributary_flow::{Checkpoint, GlobalTxn, MergedBatch};
+
+use crate::{
+    DurableEnd, EncodeError, GlobalLog, StoreOptions, WriteError,
+    core::{
+        encode::{Encoder, Numbers, Pending, Sink},
+        head::{self, Stamp},
+        index_file,
+    },
+    disk::{Disk, DiskFile, DiskLock},
+    kv::{
+        IndexPlace, Kv, KvBatch, checkpoint::CheckpointRecord, gtid_index, segment::Segment,
+        time_index, tso_index,
+    },
+    log::{FileEntry, own_gtids},
+};
+
+/// Index entries of one file are at least this many bytes apart.
+const INDEX_STEP_BYTES: u64 = 256 << 10;
+/// Recovery checks at least the last group; once this much lies behind where it starts, it starts later.
+const VERIFY_STEP_BYTES: u64 = 1 << 20;
+
+/// Appends transactions to the global binlog. There is one, and it blocks: give it a thread of its own.
+pub struct LogWriter {
+    disk: Arc<dyn Disk>,
+    kv: Arc<dyn Kv>,
+    log: GlobalLog,
+    options: StoreOptions,
+    encoder: Encoder,
+    active: ActiveFile,
+    state: State,
+    group: Group,
+    poison: Option<String>,
+    _lock: DiskLock,
+}
+
+/// What is true behind the last appended transaction.
+#[derive(Clone, Debug)]
+pub(crate) struct State {
+    pub(crate) last_gno: u64,
+    pub(crate) timestamp: u32,
+    pub(crate) max_timestamp: u32,
+    pub(crate) verify_from: u64,
+    pub(crate) merger: Option<Checkpoint>,
+}
+
+/// The file being written.
+pub(crate) struct ActiveFile {
+    pub(crate) file: BinlogFile,
+    pub(crate) handle: Arc<dyn DiskFile>,
+    /// Number of the first transaction that is, or would be, in it.
+    pub(crate) first_gno: u64,
+    pub(crate) pending: Pending,
+}
+
+impl Sink for ActiveFile {
+    fn pending(&mut self) -> &mut Pending {
+        &mut self.pending
+    }
+
+    fn drain(&mut self) -> io::Result<()> {
+        self.handle
+            .write_at(self.pending.base, &self.pending.bytes)?;
+        self.pending.base = self.pending.offset();
+        self.pending.bytes.clear();
+        Ok(())
+    }
+}
+
+/// What the next commit has to do.
+#[derive(Default)]
+struct Group {
+    /// Transactions or files were appended.
+    bytes: bool,
+    /// The merger's state changed.
+    progress: bool,
+    /// Files sealed since the last commit, with their sizes.
+    sealed: Vec<Sealed>,
+    /// Files created since the last commit.
+    created: Vec<FileEntry>,
+    /// Where transactions begin: the group's first in each file.
+    marks: Vec<Mark>,
+    /// Where the last index entry was put.
+    indexed: Option<IndexPlace>,
+}
+
+struct Sealed {
+    file: BinlogFile,
+    size: u64,
+    first_gno: u64,
+}
+
+/// A place that may get index entries.
+struct Mark {
+    place: IndexPlace,
+    gno: u64,
+    tso: u64,
+    /// Greatest timestamp of what lies before.
+    max_timestamp: u32,
+}
+
+/// What a writer starts from.
+pub(crate) struct Start {
+    pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) kv: Arc<dyn Kv>,
+    pub(crate) log: GlobalLog,
+    pub(crate) options: StoreOptions,
+    pub(crate) active: ActiveFile,
+    pub(crate) state: State,
+    pub(crate) lock: DiskLock,
+}
+
+impl std::fmt::Debug for LogWriter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LogWriter")
+            .field("file", &self.active.file)
+            .field("offset", &self.active.pending.offset())
+            .field("last_gno", &self.state.last_gno)
+            .field("poison", &self.poison)
+            .finish_non_exhaustive()
+    }
+}
+
+impl LogWriter {
+    pub(crate) fn new(start: Start) -> Self {
+        let Start {
+            disk,
+            kv,
+            log,
+            options,
+            active,
+            state,
+            lock,
+        } = start;
+        let encoder = Encoder::new(options.server_id, log.server_uuid());
+        let group = Group::default();
+        let (poison, _lock) = (None, lock);
+        Self {
+            disk,
+            kv,
+            log,
+            options,
+            encoder,
+            active,
+            state,
+            group,
+            poison,
+            _lock,
+        }
+    }
+
+    /// Encodes `batch` behind what was appended before. Nothing of it is visible or durable before the next
+    /// [`LogWriter::commit`]. A file that has reached its size is finished behind the transaction that reached it.
+    pub fn append(&mut self, batch: &MergedBatch) -> Result<(), WriteError> {
+        self.check_poison()?;
+        let result = batch.txns.iter().try_for_each(|txn| self.append_txn(txn));
+        if result.is_ok() && self.state.merger.as_ref() != Some(&batch.checkpoint) {
+            self.state.merger = Some(batch.checkpoint.clone());
+            self.group.progress = true;
+        }
+        self.poison_on_error(result)
+    }
+
+    /// Makes everything appended so far durable, then visible. Without anything new it does nothing.
+    pub fn commit(&mut self) -> Result<DurableEnd, WriteError> {
+        self.check_poison()?;
+        let result = self.commit_group();
+        self.poison_on_error(result)
+    }
+
+    /// Bytes appended and not yet committed.
+    pub fn pending_bytes(&self) -> usize {
+        let end = self.log.durable();
+        let mut bytes = self.active.pending.offset();
+        if self.active.file == end.file {
+            bytes -= end.offset;
+        } else {
+            let sealed = self.group.sealed.iter();
+            bytes += sealed
+                .map(|s| {
+                    if s.file == end.file {
+                        s.size - end.offset
+                    } else {
+                        s.size
+                    }
+                })
+                .sum::<u64>();
+        }
+        usize::try_from(bytes).unwrap_or(usize::MAX)
+    }
+
+    /// Number of the last appended transaction; 0 = none yet.
+    pub fn last_gno(&self) -> u64 {
+        self.state.last_gno
+    }
+
+    fn check_poison(&self) -> Result<(), WriteError> {
+        match &self.poison {
+            Some(cause) => Err(WriteError::Poisoned {
+                cause: cause.clone(),
+            }),
+            None => Ok(()),
+        }
+    }
+
+    fn poison_on_error<T>(&mut self, result: Result<T, WriteError>) -> Result<T, WriteError> {
+        if let Err(e) = &result {
+            self.poison = Some(e.to_string());
+        }
+        result
+    }
+
+    fn append_txn(&mut self, txn: &GlobalTxn) -> Result<(), WriteError> {
+        let numbers = Numbers {
+            gno: self.state.last_gno + 1,
+            first_gno: self.active.first_gno,
+        };
+        self.mark(numbers.gno, txn);
+        let encoded = self.encoder.transaction(&mut self.active, numbers, txn);
+        encoded.map_err(|e| match e {
+            EncodeError::Io { source, .. } => {
+                WriteError::io(format!("writing {}", self.active.file))(source)
+            }
+            e => Arc::new(e).into(),
+        })?;
+        self.group.bytes = true;
+        self.state.last_gno = numbers.gno;
+        self.state.timestamp = txn.timestamp;
+        self.state.max_timestamp = self.state.max_timestamp.max(txn.timestamp);
+        if self.active.pending.offset() >= self.options.max_binlog_size {
+            self.rotate()?;
+        }
+        Ok(())
+    }
+
+    /// Remembers where `txn` begins if it is the group's first in this file.
+    fn mark(&mut self, gno: u64, txn: &GlobalTxn) {
+        let place = IndexPlace {
+            seq: self.active.file.seq(),
+            offset: self.active.pending.offset(),
+        };
+        if self
+            .group
+            .marks
+            .last()
+            .is_none_or(|mark| mark.place.seq != place.seq)
+        {
+            let (tso, max_timestamp) = (txn.key.tso.micros(), self.state.max_timestamp);
+            self.group.marks.push(Mark {
+                place,
+                gno,
+                tso,
+                max_timestamp,
+            });
+        }
+    }
+
+    fn stamp(&self) -> Stamp {
+        Stamp {
+            server_id: self.options.server_id,
+            timestamp: self.state.timestamp,
+        }
+    }
+
+    /// Steps 1 and 2 of the module's table.
+    fn rotate(&mut self) -> Result<(), WriteError> {
+        let stamp = self.stamp();
+        let (file, next) = (self.active.file.clone(), self.active.file.next());
+        let Pending { bytes, base } = &mut self.active.pending;
+        head::put_rotate(bytes, *base, stamp, next.as_str()).map_err(|source| {
+            WriteError::Event {
+                file: file.clone(),
+                source,
+            }
+        })?;
+        self.active
+            .drain()
+            .map_err(WriteError::io(format!("writing {file}")))?;
+        self.active
+            .handle
+            .sync_data()
+            .map_err(WriteError::io(format!("syncing {file}")))?;
+        let (size, first_gno) = (self.active.pending.offset(), self.active.first_gno);
+        self.group.sealed.push(Sealed {
+            file,
+            size,
+            first_gno,
+        });
+
+        let previous = own_gtids(self.log.server_uuid(), self.state.last_gno);
+        let (active, entry) = create_file(
+            &*self.disk,
+            &next,
+            stamp,
+            &self.options,
+            previous,
+            self.state.last_gno,
+        )?;
+        let mut bytes = std::mem::replace(&mut self.active, active).pending.bytes;
+        // The old buffer has grown to its size already.
+        bytes.append(&mut self.active.pending.bytes);
+        self.active.pending.bytes = bytes;
+        self.group.created.push(entry);
+        Ok(())
+    }
+
+    /// Steps 3 to 6.
+    fn commit_group(&mut self) -> Result<DurableEnd, WriteError> {
+        if !self.group.bytes && !self.group.progress {
+            return Ok(self.log.durable());
+        }
+        let file = self.active.file.clone();
+        if self.group.bytes {
+            self.active
+                .drain()
+                .map_err(WriteError::io(format!("writing {file}")))?;
+            self.active
+                .handle
+                .sync_data()
+                .map_err(WriteError::io(format!("syncing {file}")))?;
+        }
+        if !self.group.created.is_empty() {
+            let entries = self.log.shared().entries().clone();
+            let files = entries
+                .iter()
+                .chain(&self.group.created)
+                .map(|entry| &entry.file);
+            write_index(&*self.disk, &self.options.index_name(), files)?;
+        }
+        let group_start = match self.log.durable() {
+            end if end.file == file => end.offset,
+            _ => 0,
+        };
+        if group_start == 0 || group_start - self.state.verify_from >= VERIFY_STEP_BYTES {
+            self.state.verify_from = group_start;
+        }
+        let batch = self.batch()?;
+        self.kv.write(&batch, true)?;
+        let end = DurableEnd {
+            file,
+            offset: self.active.pending.offset(),
+            last_gno: self.state.last_gno,
+            timestamp: self.state.timestamp,
+        };
+        let Group {
+            sealed, created, ..
+        } = &mut self.group;
+        let sealed: Vec<_> = sealed.drain(..).map(|s| (s.file, s.size)).collect();
+        self.log
+            .shared()
+            .publish(&sealed, created.drain(..), end.clone());
+        self.group = Group {
+            indexed: self.group.indexed,
+            ..Group::default()
+        };
+        Ok(end)
+    }
+
+    /// What a commit writes to the index database.
+    fn batch(&mut self) -> Result<KvBatch, WriteError> {
+        let mut batch = KvBatch::new();
+        let State {
+            last_gno,
+            timestamp,
+            max_timestamp,
+            verify_from,
+            ref merger,
+        } = self.state;
+        let record = CheckpointRecord {
+            seq: self.active.file.seq(),
+            offset: self.active.pending.offset(),
+            verify_from,
+            last_gno,
+            timestamp,
+            max_timestamp,
+            merger: merger.clone(),
+        };
+        batch.put(record.pair()?);
+        let sid = self.log.server_uuid();
+        let segment = |seq, sealed, first_gno: u64| {
+            let previous_gtids = own_gtids(sid, first_gno.saturating_sub(1));
+            Segment {
+                seq,
+                sealed,
+                first_gno,
+                previous_gtids,
+            }
+            .pair()
+        };
+        for sealed in &self.group.sealed {
+            batch.put(segment(
+                sealed.file.seq(),
+                Some(sealed.size),
+                sealed.first_gno,
+            ));
+        }
+        if !self.group.created.is_empty() {
+            batch.put(segment(self.active.file.seq(), None, self.active.first_gno));
+        }
+        for mark in &self.group.marks {
+            let Mark {
+                place,
+                gno,
+                tso,
+                max_timestamp,
+            } = *mark;
+            let far = |last: IndexPlace| {
+                last.seq != place.seq || place.offset - last.offset >= INDEX_STEP_BYTES
+            };
+            if self.group.indexed.is_none_or(far) {
+                batch.put(gtid_index::pair(gno, place));
+                batch.put(time_index::pair(max_timestamp, gno, place));
+                if tso != 0 {
+                    batch.put(tso_index::pair(tso, gno, place));
+                }
+                self.group.indexed = Some(place);
+            }
+        }
+        Ok(batch)
+    }
+}
+
+/// Creates `file` and buffers its head.
+pub(crate) fn create_file(
+    disk: &dyn Disk,
+    file: &BinlogFile,
+    stamp: Stamp,
+    options: &StoreOptions,
+    previous: GtidSet,
+    last_gno: u64,
+) -> Result<(ActiveFile, FileEntry), WriteError> {
+    let handle = disk
+        .create(file.as_str())
+        .map_err(WriteError::io(format!("creating {file}")))?;
+    let mut pending = Pending::default();
+    head::put_head(
+        &mut pending.bytes,
+        stamp,
+        &options.server_version,
+        &previous,
+    )
+    .map_err(|source| WriteError::Event {
+        file: file.clone(),
+        source,
+    })?;
+    let active = ActiveFile {
+        file: file.clone(),
+        handle,
+        first_gno: last_gno + 1,
+        pending,
+    };
+    let previous_gtids = Arc::new(previous);
+    Ok((
+        active,
+        FileEntry {
+            file: file.clone(),
+            sealed: None,
+            previous_gtids,
+        },
+    ))
+}
+
+/// Replaces the index file in one step and makes it and all names durable.
+pub(crate) fn write_index<'a>(
+    disk: &dyn Disk,
+    name: &str,
+    files: impl IntoIterator<Item = &'a BinlogFile>,
+) -> Result<(), WriteError> {
+    let write = || {
+        let temporary = index_temporary(name);
+        if disk.exists(&temporary)? {
+            disk.remove(&temporary)?;
+        }
+        let handle = disk.create(&temporary)?;
+        handle.write_at(0, index_file::text(files).as_bytes())?;
+        handle.sync_data()?;
+        disk.rename(&temporary, name)?;
+        disk.sync_dir()
+    };
+    write().map_err(WriteError::io(format!("writing {name}")))
+}
+
+/// What the index file is called while it is being written.
+pub(crate) fn index_temporary(name: &str) -> String {
+    format!("{name}.new")
+}
