@@ -11,6 +11,6 @@ pub mod compare;
 pub mod coordinator;
 pub mod mysqld;
 pub mod process;
-//pub mod service;
+pub mod service;
 pub mod tools;
 pub mod tso;

@@ -1,7 +1,7 @@
 //! The comparison finds what it must find, and nothing when there is nothing.
 
 use tributary_tests::cluster::Cluster;
-use tributary_tests::compare::{CompareOptions, Comparison, Difference, compare};
+use tributary_tests::compare::{CompareOptions, Comparison, Difference, Mapping, compare};
 use tributary_tests::mysqld::Mysqld;
 
 const TABLES: &str = "CREATE DATABASE d;
@@ -159,11 +159,11 @@ async fn shards_with_names_of_their_own_become_one_table() {
               CREATE TABLE d.every (id INT PRIMARY KEY); INSERT INTO d.every VALUES (5)")
         .await
         .expect("the whole");
-    let mut options = CompareOptions::default();
-    options.mapping = std::sync::Arc::new(|_, table| {
+    let mapping: Mapping = std::sync::Arc::new(|_, table| {
         let table = if table.starts_with("t_") { "t" } else { table };
         Some(("d".to_owned(), table.to_owned()))
     });
+    let mut options = CompareOptions { mapping, ..CompareOptions::default() };
     let repeated = compared(&cluster, &whole, &options).await;
     assert!(!repeated.is_same(), "every shard has the broadcast row");
     options.broadcast.insert("d.every".to_owned());
