@@ -1,0 +1,237 @@
+//! Where the bytes of transactions live between socket and merger.
+//!
+//! In: events to keep, the ends of transactions. Out: items whose bodies are slices of shared chunks. Each event is
+//! copied once, from the receive buffer to the end of the current chunk. A chunk is sealed when it is full, or when
+//! items are taken. Sealing charges what the chunk really pins to the node's [`Account`]; dropping its last slice, on
+//! whatever thread, releases that. A chunk that is less than half full is sealed as an exact copy, so that a small
+//! transaction never pins a large buffer.
+
+use std::{mem, ops::Range, sync::Arc};
+
+use bytes::Bytes;
+use tributary_binlog::{HEADER_LEN, RawEvent};
+use tributary_flow::{Body, NodeItem, SourcePos, SourceTxn, limits};
+
+/// Counts the bytes a node has in flight. Called from any thread; must not block.
+pub trait Account: Send + Sync + 'static {
+    /// So many more bytes are in flight.
+    fn charge(&self, bytes: usize);
+    /// So many bytes were let go of.
+    fn release(&self, bytes: usize);
+}
+
+/// What one transaction costs beside its events.
+const ITEM_BYTES: usize = size_of::<SourceTxn>() + size_of::<NodeItem>();
+
+struct Charged {
+    bytes: Vec<u8>,
+    charge: usize,
+    account: Arc<dyn Account>,
+}
+
+impl AsRef<[u8]> for Charged {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for Charged {
+    fn drop(&mut self) {
+        self.account.release(self.charge);
+    }
+}
+
+struct Placed {
+    item: usize,
+    range: Range<usize>,
+}
+
+/// Collects bodies and items.
+pub(super) struct Chunker {
+    account: Arc<dyn Account>,
+    buf: Vec<u8>,
+    items: Vec<NodeItem>,
+    /// Bodies of finished transactions that end in `buf`.
+    placed: Vec<Placed>,
+    pending_bytes: usize,
+    /// Where the open transaction begins in `buf`.
+    open_from: usize,
+    /// Its sealed segments, and what they pin.
+    open: Body,
+    open_pinned: usize,
+    /// Events of a decompressed payload that are not in `open` yet.
+    shared: Option<(Bytes, Range<usize>)>,
+}
+
+impl Chunker {
+    pub(super) fn new(account: Arc<dyn Account>) -> Self {
+        Self {
+            account,
+            buf: Vec::new(),
+            items: Vec::new(),
+            placed: Vec::new(),
+            pending_bytes: 0,
+            open_from: 0,
+            open: Body::default(),
+            open_pinned: 0,
+            shared: None,
+        }
+    }
+
+    /// Adds an event to the open transaction, without its checksum.
+    #[inline]
+    pub(super) fn append(&mut self, event: &RawEvent<'_>) {
+        let len = HEADER_LEN + event.body.len();
+        let bytes = event
+            .bytes
+            .get(..len)
+            .expect("a RawEvent's bytes hold its header and body");
+        self.flush_shared();
+        if self.buf.len() + len > self.buf.capacity() {
+            self.make_room(len);
+        }
+        let at = self.buf.len();
+        self.buf.extend_from_slice(bytes);
+        if let Some(size) = self.buf.get_mut(at + 9..at + 13) {
+            size.copy_from_slice(&(len as u32).to_le_bytes());
+        }
+    }
+
+    #[cold]
+    fn make_room(&mut self, len: usize) {
+        self.seal_all();
+        if self.buf.capacity() < len {
+            self.buf = Vec::with_capacity(len.max(limits::CHUNK_BYTES));
+        }
+    }
+
+    /// Makes bytes that were not received into a chunk, such as a decompressed payload, a chunk of their own.
+    pub(super) fn share(&mut self, bytes: Vec<u8>) -> Bytes {
+        let pinned = bytes.capacity();
+        self.open_pinned += pinned;
+        self.charged(bytes, pinned)
+    }
+
+    /// Adds whole events that lie at `range` of a chunk made by [`Self::share`].
+    pub(super) fn append_shared(&mut self, chunk: &Bytes, range: Range<usize>) {
+        if let Some((_, pending)) = &mut self.shared
+            && pending.end == range.start
+        {
+            pending.end = range.end;
+            return;
+        }
+        self.flush_shared();
+        self.shared = Some((chunk.clone(), range));
+    }
+
+    fn flush_shared(&mut self) {
+        if let Some((chunk, range)) = self.shared.take() {
+            if self.open_from < self.buf.len() {
+                self.seal_all();
+            }
+            self.open.push(chunk.slice(range));
+        }
+    }
+
+    /// Whether the open transaction has any event.
+    pub(super) fn open_is_empty(&self) -> bool {
+        self.open.is_empty() && self.open_from == self.buf.len() && self.shared.is_none()
+    }
+
+    /// Ends the open transaction: everything added since the last one is its body.
+    pub(super) fn finish(&mut self, mut txn: Box<SourceTxn>) {
+        self.flush_shared();
+        txn.body = mem::take(&mut self.open);
+        let range = self.open_from..self.buf.len();
+        self.pending_bytes += ITEM_BYTES + txn.body.len() as usize + range.len();
+        if !range.is_empty() {
+            self.placed.push(Placed {
+                item: self.items.len(),
+                range,
+            });
+        }
+        self.items.push(NodeItem::Txn(txn));
+        self.open_from = self.buf.len();
+        self.open_pinned = 0;
+    }
+
+    /// The stream has passed `pos`.
+    pub(super) fn position(&mut self, pos: SourcePos) {
+        if let Some(NodeItem::Position(last)) = self.items.last_mut() {
+            *last = pos;
+        } else {
+            self.items.push(NodeItem::Position(pos));
+        }
+    }
+
+    /// Items that wait to be taken.
+    pub(super) fn pending_items(&self) -> usize {
+        self.items.len()
+    }
+
+    /// Bytes of the items that wait to be taken.
+    pub(super) fn pending_bytes(&self) -> usize {
+        self.pending_bytes
+    }
+
+    /// Bytes charged for the open transaction alone.
+    pub(super) fn open_pinned(&self) -> usize {
+        self.open_pinned
+    }
+
+    /// All finished items; what belongs to the open transaction stays.
+    pub(super) fn take(&mut self) -> Vec<NodeItem> {
+        if self.open_from > 0 && self.buf.len() * 2 >= self.buf.capacity() {
+            self.seal_all();
+        } else if self.open_from > 0 {
+            let done: Vec<u8> = self.buf.drain(..self.open_from).collect();
+            let charge = done.capacity() + self.placed.len() * ITEM_BYTES;
+            self.place(done, charge);
+            self.open_from = 0;
+        }
+        self.pending_bytes = 0;
+        mem::take(&mut self.items)
+    }
+
+    /// Seals the whole chunk; the open transaction keeps its part as a segment.
+    fn seal_all(&mut self) {
+        if self.buf.is_empty() {
+            return;
+        }
+        let bytes = if self.buf.len() * 2 >= self.buf.capacity() {
+            mem::replace(&mut self.buf, Vec::with_capacity(limits::CHUNK_BYTES))
+        } else {
+            let copy = self.buf.clone();
+            self.buf.clear();
+            copy
+        };
+        let (len, pinned) = (bytes.len(), bytes.capacity());
+        let charge = pinned + self.placed.len() * ITEM_BYTES;
+        let chunk = self.place(bytes, charge);
+        if self.open_from < len {
+            self.open.push(chunk.slice(self.open_from..len));
+            self.open_pinned += charge;
+        }
+        self.open_from = 0;
+    }
+
+    /// Gives the finished transactions their slices of `bytes`.
+    fn place(&mut self, bytes: Vec<u8>, charge: usize) -> Bytes {
+        let chunk = self.charged(bytes, charge);
+        for Placed { item, range } in self.placed.drain(..) {
+            if let Some(NodeItem::Txn(txn)) = self.items.get_mut(item) {
+                txn.body.push(chunk.slice(range));
+            }
+        }
+        chunk
+    }
+
+    fn charged(&self, bytes: Vec<u8>, charge: usize) -> Bytes {
+        self.account.charge(charge);
+        Bytes::from_owner(Charged {
+            bytes,
+            charge,
+            account: Arc::clone(&self.account),
+        })
+    }
+}

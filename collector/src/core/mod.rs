@@ -1,0 +1,15 @@
+//! What decides, without sockets, clocks or randomness.
+//!
+//! In: checked events, variables and grants of a node, GTID sets, attempt counts. Out: whole source transactions
+//! (`assemble`, over `chunk`, `position` and `query`), what is wrong with a node's settings (`settings`), from where to
+//! go on (`resume`), and how long to wait before trying again (`backoff`).
+#![cfg_attr(not(test), deny(clippy::indexing_slicing))]
+
+pub(crate) mod assemble;
+pub(crate) mod backoff;
+pub(crate) mod chunk;
+mod group;
+mod position;
+mod query;
+pub(crate) mod resume;
+pub(crate) mod settings;

@@ -1,0 +1,241 @@
+//! The dump connection: a node's events as it sends them.
+//!
+//! In: a GTID set or a file position. Out: checked [`RawEvent`]s, in place in the receive buffer.
+//!
+//! This is a reader of its own, not mysql_async's binlog stream: that one hands each event to
+//! `mysql_common::binlog::events::Event::read`, which panics on truncated bodies, copies every event, clones the whole
+//! format description event into it and does not verify CRCs; and it swallows a payload it cannot decompress. Here, blocks
+//! of 256 KiB are read and packets are framed in place; an event is not copied or allocated for, and its CRC is always
+//! verified.
+
+use std::time::Duration;
+
+use tributary_binlog::{ChecksumAlg, GtidSet, RawEvent, Sid};
+
+use crate::{
+    config::NodeUrl,
+    conn::NodeConn,
+    error::ConnError,
+    wire::{WireError, commands, reply::Reply},
+};
+
+/// Bounds of the time to wait for a heartbeat before the connection counts as lost.
+const SILENCE_MIN: Duration = Duration::from_secs(1);
+const SILENCE_MAX: Duration = Duration::from_secs(3600);
+
+/// A dump thread must survive as long as back-pressure may last; the node's default is 60 s.
+const NET_WRITE_TIMEOUT_SECONDS: u32 = 24 * 3600;
+
+/// How we register at the node.
+#[derive(Debug, Clone)]
+pub struct DumpOptions {
+    /// Our `server_id` as a replica.
+    pub server_id: u32,
+    /// Our UUID as a replica; the node ends an older dump with the same one.
+    pub replica_uuid: Option<Sid>,
+    /// How often the node says that it is alive when it has nothing to send. Three of these without a byte are a
+    /// [`ConnError::Timeout`].
+    pub heartbeat: Duration,
+    /// Whether the node waits for more at the end of its binlog, instead of ending the dump.
+    pub blocking: bool,
+}
+
+/// A connection that streams events.
+pub struct DumpConn {
+    conn: NodeConn,
+    checksum: ChecksumAlg,
+    /// Whether the current packet has been found but not handed out.
+    peeked: bool,
+}
+
+impl DumpConn {
+    /// Connects and logs in.
+    ///
+    /// # Errors
+    /// The node cannot be reached, or refuses us.
+    pub async fn connect(url: &NodeUrl) -> Result<Self, ConnError> {
+        Ok(Self {
+            conn: NodeConn::connect(url).await?,
+            checksum: ChecksumAlg::None,
+            peeked: false,
+        })
+    }
+
+    /// The node's version, as it greets.
+    pub fn version(&self) -> &str {
+        self.conn.version()
+    }
+
+    /// Runs a statement before the dump begins; the first column of each row.
+    ///
+    /// # Errors
+    /// The connection broke, or the node refuses the statement.
+    pub async fn query(&mut self, sql: &str) -> Result<Vec<Option<String>>, ConnError> {
+        let rows = self.conn.query(sql, "running a statement").await?;
+        let text = |value: Vec<u8>| String::from_utf8_lossy(&value).into_owned();
+        Ok(rows
+            .into_iter()
+            .map(|row| row.into_iter().next().flatten().map(text))
+            .collect())
+    }
+
+    /// Asks for everything that is not in `have`.
+    ///
+    /// # Errors
+    /// The connection broke. A refusal of the node (purged binlogs) comes instead of the first event.
+    pub async fn dump_gtid(
+        &mut self,
+        options: &DumpOptions,
+        have: &GtidSet,
+    ) -> Result<(), ConnError> {
+        self.register(options).await?;
+        let command = commands::dump_gtid(options.server_id, have, options.blocking);
+        self.conn.command(&command).await
+    }
+
+    /// Asks for `file` from `offset` on (4 = its start); an empty name is the oldest file.
+    ///
+    /// # Errors
+    /// The connection broke. A refusal of the node (no such file) comes instead of the first event.
+    pub async fn dump_file(
+        &mut self,
+        options: &DumpOptions,
+        file: &str,
+        offset: u32,
+    ) -> Result<(), ConnError> {
+        self.register(options).await?;
+        let command = commands::dump_file(options.server_id, file, offset, options.blocking);
+        self.conn.command(&command).await
+    }
+
+    /// Session variables and registration, as a replica does it.
+    async fn register(&mut self, options: &DumpOptions) -> Result<(), ConnError> {
+        let period = options
+            .heartbeat
+            .as_nanos()
+            .min(u128::from(u32::MAX) * 1_000_000_000);
+        let mut set = format!(
+            "SET @master_heartbeat_period = {period}, @source_heartbeat_period = {period}, \
+             @master_binlog_checksum = @@global.binlog_checksum, \
+             @source_binlog_checksum = @@global.binlog_checksum, \
+             @@session.net_write_timeout = {NET_WRITE_TIMEOUT_SECONDS}"
+        );
+        if let Some(uuid) = options.replica_uuid {
+            set.push_str(&format!(
+                ", @slave_uuid = '{uuid}', @replica_uuid = '{uuid}'"
+            ));
+        }
+        self.conn.query(&set, "setting up the dump").await?;
+        let rows = self
+            .conn
+            .query("SELECT @source_binlog_checksum", "setting up the dump")
+            .await?;
+        let alg = rows
+            .first()
+            .and_then(|row| row.first())
+            .and_then(|value| value.as_deref());
+        // Holds for the rotate event in front of the first file; then the files tell.
+        self.checksum = if alg == Some(b"CRC32") {
+            ChecksumAlg::Crc32
+        } else {
+            ChecksumAlg::None
+        };
+        let register = commands::register_replica(options.server_id);
+        self.conn
+            .simple(&register, "registering as a replica")
+            .await?;
+        let silence = (options.heartbeat * 3).clamp(SILENCE_MIN, SILENCE_MAX);
+        self.conn.set_read_timeout(silence);
+        Ok(())
+    }
+
+    /// The next event in the receive buffer; `None` when more bytes are needed.
+    ///
+    /// # Errors
+    /// The node ended the dump or sent an error; an event is damaged.
+    #[inline]
+    pub fn poll_event(&mut self) -> Result<Option<RawEvent<'_>>, ConnError> {
+        if !std::mem::take(&mut self.peeked) && !self.conn.packets.advance()? {
+            return Ok(None);
+        }
+        match self.conn.packets.current() {
+            [0x00, bytes @ ..] => {
+                let event = RawEvent::parse(bytes, self.checksum)?;
+                self.checksum = event.next_alg(self.checksum)?;
+                Ok(Some(event))
+            }
+            other => Err(end_of_dump(other)),
+        }
+    }
+
+    /// Takes bytes that have arrived already; `false` when there are none.
+    ///
+    /// # Errors
+    /// The connection broke.
+    pub async fn try_fill(&mut self) -> Result<bool, ConnError> {
+        if self.peeked {
+            Ok(true)
+        } else {
+            self.conn.try_fill().await
+        }
+    }
+
+    /// Waits for more bytes. May be cancelled without losing any.
+    ///
+    /// # Errors
+    /// The connection broke, or three heartbeats have not come.
+    pub async fn fill(&mut self) -> Result<(), ConnError> {
+        if self.peeked {
+            Ok(())
+        } else {
+            self.conn.fill("waiting for events").await
+        }
+    }
+
+    /// Waits until there is at least one event. May be cancelled.
+    ///
+    /// # Errors
+    /// The connection broke, or three heartbeats have not come.
+    pub async fn next_block(&mut self) -> Result<Block<'_>, ConnError> {
+        while !self.peeked {
+            self.peeked = self.conn.packets.advance()?;
+            self.fill().await?;
+        }
+        Ok(Block(self))
+    }
+}
+
+/// What has arrived: one event or many.
+pub struct Block<'a>(&'a mut DumpConn);
+
+impl Block<'_> {
+    /// The next event of the block, `None` at its end.
+    ///
+    /// # Errors
+    /// As [`DumpConn::poll_event`].
+    pub fn next_event(&mut self) -> Result<Option<RawEvent<'_>>, ConnError> {
+        self.0.poll_event()
+    }
+}
+
+/// What a packet means that is no event.
+#[cold]
+fn end_of_dump(packet: &[u8]) -> ConnError {
+    const DOING: &str = "reading the dump";
+    match Reply::parse(packet) {
+        Reply::Err(source) => ConnError::Server {
+            doing: DOING,
+            source,
+        },
+        Reply::Eof => ConnError::EndOfStream,
+        Reply::Ok | Reply::Other(_) => {
+            let first = packet.first().copied().unwrap_or(0);
+            WireError::Unexpected {
+                first,
+                len: packet.len(),
+                doing: DOING,
+            }
+            .into()
+        }
+    }
+}

@@ -1,0 +1,37 @@
+//! One node's binlog in, whole source transactions out.
+//!
+//! In: a node's address, the GTIDs that are done with. Out: [`NodeBatch`](tributary_flow::NodeBatch)es of whole
+//! [`SourceTxn`](tributary_flow::SourceTxn)s in the order of the node's binlog, each GTID once, over a channel bounded in
+//! bytes; answers to fences; a [`NodeStatus`].
+//!
+//! In data order: `wire` (packets), `conn` (TCP, TLS, login), `dump` (the stream of checked events), `core::assemble`
+//! (events → transactions), `core::chunk` (where their bytes live), `task` (connect, check, stream, come back). Beside it:
+//! `sql` (the side connection), `core::settings`, `core::resume`, `fences`, `budget`.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod budget;
+mod check;
+mod config;
+mod conn;
+mod core;
+mod dump;
+mod error;
+mod fences;
+mod source;
+mod sql;
+mod status;
+mod task;
+mod tls;
+mod wire;
+
+pub use crate::core::assemble::{AssembleError, Assembler, GtidOrNone, Seen};
+pub use crate::core::chunk::Account;
+pub use crate::core::resume::{GtidText, ResumeError, Start};
+pub use crate::core::settings::{Identity, NodeFacts, SettingsProblem};
+pub use check::{NodeFault, NodeProblem, Probe, settings_problems};
+pub use config::{CollectorConfig, Identities, NodeUrl, TlsMode};
+pub use dump::{Block, DumpConn, DumpOptions};
+pub use error::{CollectorError, ConnError, SettingsProblems};
+pub use source::{Collector, CollectorHandle, Overdraft, Ports};
+pub use status::{NodeState, NodeStatus};
+pub use wire::{WireError, auth::AuthError, reply::ServerError};
