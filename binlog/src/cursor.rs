@@ -74,11 +74,6 @@ impl<'a> Cursor<'a> {
     }
 
     #[inline]
-    pub(crate) fn i32(&mut self) -> Option<i32> {
-        self.array().map(i32::from_le_bytes)
-    }
-
-    #[inline]
     pub(crate) fn u48(&mut self) -> Option<u64> {
         self.array::<6>()
             .map(|[a, b, c, d, e, f]| u64::from_le_bytes([a, b, c, d, e, f, 0, 0]))

@@ -130,7 +130,7 @@ event_types! {
     /// A sign of life in a dump stream, with an 8-byte position.
     HEARTBEAT_V2 = 41, "Heartbeat";
     /// The identifier of the following transaction, with a tag.
-    GTID_TAGGED = 42, "Gtid_tagged";
+    GTID_TAGGED = 42, "Gtid_tagged_log_event";
 }
 
 impl EventType {

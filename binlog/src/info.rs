@@ -9,6 +9,7 @@ use crate::event::Event;
 use crate::event::control::Incident;
 use crate::event::gtid::GtidEvent;
 use crate::event::query::QueryEvent;
+use crate::event::rows::rows_flags;
 use crate::event::status_vars::StatusVar;
 use crate::event::xa::XaPrepare;
 use crate::frame::RawEvent;
@@ -51,12 +52,7 @@ pub(crate) fn render(raw: &RawEvent<'_>, event: &Event<'_>) -> String {
             )
         }
         Event::Rows(e) => {
-            let end = if e.is_stmt_end() {
-                " flags: STMT_END_F"
-            } else {
-                ""
-            };
-            format!("table_id: {}{end}", e.table_id)
+            format!("table_id: {}{}", e.table_id, row_flags(e.flags))
         }
         Event::Payload(e) => {
             let size = e.uncompressed_size;
@@ -75,6 +71,33 @@ pub(crate) fn render(raw: &RawEvent<'_>, event: &Event<'_>) -> String {
 
 fn text(bytes: &[u8]) -> Cow<'_, str> {
     String::from_utf8_lossy(bytes)
+}
+
+/// As 9.x prints them; older servers print `STMT_END_F` only.
+fn row_flags(bits: u16) -> String {
+    let names = [
+        (rows_flags::STMT_END, " STMT_END_F"),
+        (
+            rows_flags::NO_FOREIGN_KEY_CHECKS,
+            " NO_FOREIGN_KEY_CHECKS_F",
+        ),
+        (
+            rows_flags::RELAXED_UNIQUE_CHECKS,
+            " RELAXED_UNIQUE_CHECKS_F",
+        ),
+        (rows_flags::COMPLETE_ROWS, " COMPLETE_ROWS_F"),
+        (rows_flags::USE_SQL_FOREIGN_KEY, " USE_SQL_FOREIGN_KEY_F"),
+    ];
+    let set: String = names
+        .iter()
+        .filter(|(bit, _)| bits & bit != 0)
+        .map(|(_, name)| *name)
+        .collect();
+    if set.is_empty() {
+        set
+    } else {
+        format!(" flags:{set}")
+    }
 }
 
 fn gtid(e: &GtidEvent) -> String {

@@ -10,7 +10,7 @@ use std::hash::{Hash, Hasher};
 /// Why an xid cannot be.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum XidError {
-    /// The global part has 1 to 64 bytes (MySQL accepts an empty one).
+    /// The global part has at most 64 bytes.
     #[error("the gtrid of an xid has {0} bytes, at most 64 are allowed")]
     GtridTooLong(usize),
     /// The branch part has up to 64 bytes.
@@ -42,7 +42,7 @@ const MAX_PART: usize = 64;
 /// The X/Open identifier of a branch of a distributed transaction. Stored inline; ordered by gtrid, bqual, format.
 #[derive(Clone, Copy)]
 pub struct XaXid {
-    format_id: i32,
+    format_id: u32,
     gtrid_len: u8,
     bqual_len: u8,
     gtrid: [u8; MAX_PART],
@@ -54,7 +54,7 @@ impl XaXid {
     ///
     /// # Errors
     /// When gtrid or bqual is longer than 64 bytes.
-    pub fn new(format_id: i32, gtrid: &[u8], bqual: &[u8]) -> Result<Self, XidError> {
+    pub fn new(format_id: u32, gtrid: &[u8], bqual: &[u8]) -> Result<Self, XidError> {
         let (gtrid, gtrid_len) = pad(gtrid).ok_or(XidError::GtridTooLong(gtrid.len()))?;
         let (bqual, bqual_len) = pad(bqual).ok_or(XidError::BqualTooLong(bqual.len()))?;
         Ok(Self {
@@ -84,11 +84,11 @@ impl XaXid {
 
     /// How the coordinator encodes the other two; 1 if the statement gave none.
     #[must_use]
-    pub fn format_id(&self) -> i32 {
+    pub fn format_id(&self) -> u32 {
         self.format_id
     }
 
-    fn key(&self) -> (&[u8], &[u8], i32) {
+    fn key(&self) -> (&[u8], &[u8], u32) {
         (self.gtrid(), self.bqual(), self.format_id)
     }
 }

@@ -229,20 +229,15 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// A 32-bit number, written signed or unsigned.
-    fn format_id(&mut self) -> Result<i32, XidError> {
+    fn format_id(&mut self) -> Result<u32, XidError> {
         self.skip_space();
-        let negative = self.eat(b'-');
         let rest = self.text.get(self.at..).unwrap_or_default();
         let len = rest.iter().take_while(|b| b.is_ascii_digit()).count();
         let digits = rest.get(..len).and_then(|d| std::str::from_utf8(d).ok());
-        let value = digits.and_then(|d| d.parse::<u32>().ok());
+        let value = digits.and_then(|d| d.parse().ok());
         let value = value.ok_or_else(|| self.error("expected a 32-bit number"))?;
         self.at += len;
-        if !negative {
-            return Ok(value.cast_signed());
-        }
-        i32::try_from(-i64::from(value)).map_err(|_| self.error("expected a 32-bit number"))
+        Ok(value)
     }
 }
 
@@ -334,13 +329,13 @@ mod tests {
         let err = XaStatement::parse(b"XA COMMIT 'ab' TWICE")
             .expect("XA")
             .expect_err("bad");
-        assert!(matches!(err, XidError::Sql { at: 14, .. }), "{err}");
+        assert!(matches!(err, XidError::Sql { at: 15, .. }), "{err}");
     }
 
     proptest! {
         #[test]
         fn round_trip(
-            format: i32,
+            format: u32,
             gtrid in prop::collection::vec(any::<u8>(), 0..=64),
             bqual in prop::collection::vec(any::<u8>(), 0..=64),
         ) {

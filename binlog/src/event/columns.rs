@@ -112,7 +112,8 @@ column_types! {
 }
 
 impl ColumnType {
-    /// Whether it has a bit in the signedness field (`is_numeric_type` of `sql/log_event.cc`).
+    /// Whether it has a bit in the signedness field (`is_numeric_type` of `sql/log_event.cc`). A `YEAR` has, and is
+    /// unsigned.
     #[must_use]
     pub const fn is_numeric(self) -> bool {
         matches!(
@@ -125,6 +126,7 @@ impl ColumnType {
                 | Self::NEWDECIMAL
                 | Self::FLOAT
                 | Self::DOUBLE
+                | Self::YEAR
         )
     }
 }

@@ -16,9 +16,9 @@ use crate::header::HEADER_LEN;
 /// Bytes of the server version (`ST_SERVER_VER_LEN`).
 const VERSION_LEN: usize = 50;
 
-/// Post-header lengths of event types 1 to 42, as MySQL 8.3 and later write them.
+/// Post-header lengths of event types 1 to 42, as MySQL 9.7 writes them. (Rows events of layout v1 have none any more.)
 const POST_HEADER_LENS: [u8; 42] = [
-    0, 13, 0, 8, 0, 0, 0, 0, 4, 0, 4, 0, 0, 0, 99, 0, 4, 26, 8, 0, 0, 0, 8, 8, 8, 2, 0, 0, 0, 10,
+    0, 13, 0, 8, 0, 0, 0, 0, 4, 0, 4, 0, 0, 0, 99, 0, 4, 26, 8, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 10,
     10, 10, 42, 42, 0, 18, 52, 0, 10, 40, 0, 0,
 ];
 

@@ -116,11 +116,13 @@ pub(crate) fn put(event: &GtidEvent, out: &mut Vec<u8>) {
 /// One past the last field readers must understand: MySQL marks all of a GTID's fields as ignorable.
 const LAST_NON_IGNORABLE: u64 = 0;
 
-/// The message size counts itself, measured before it was added: MySQL's own slip, harmless and kept
-/// (`Serializer_default::get_size_serializable`).
+/// The message size counts the whole body. Its own length is measured before it is added, so at the edge to two bytes
+/// it is one short: MySQL's own slip, harmless and kept (`Serializer_default::get_size_serializable`).
 fn message_len(fields_len: usize) -> u64 {
-    let size_len = varlen_len(fields_len as u64);
-    (fields_len + size_len + varlen_len(LAST_NON_IGNORABLE)) as u64
+    let head = varlen_len(LIBRARY_VERSION)
+        + varlen_len(fields_len as u64)
+        + varlen_len(LAST_NON_IGNORABLE);
+    (head + fields_len) as u64
 }
 
 pub(crate) fn encoded_len(event: &GtidEvent) -> usize {

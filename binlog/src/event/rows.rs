@@ -22,6 +22,8 @@ pub mod rows_flags {
     pub const RELAXED_UNIQUE_CHECKS: u16 = 0x4;
     /// Rows hold all columns.
     pub const COMPLETE_ROWS: u16 = 0x8;
+    /// Foreign keys were handled above the storage engine (9.x): rows changed by cascades have events of their own.
+    pub const USE_SQL_FOREIGN_KEY: u16 = 0x10;
 }
 
 /// A rows event, whose rows are not taken apart.

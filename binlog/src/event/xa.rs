@@ -57,10 +57,10 @@ impl XaPrepare {
         })
     }
 
-    fn read(body: &[u8]) -> Option<(bool, i32, &[u8], &[u8])> {
+    fn read(body: &[u8]) -> Option<(bool, u32, &[u8], &[u8])> {
         let mut c = Cursor::new(body);
         let one_phase = c.u8()? != 0;
-        let format_id = c.i32()?;
+        let format_id = c.u32()?;
         let gtrid_len = c.u32()?;
         let bqual_len = c.u32()?;
         let gtrid = c.take_u64(u64::from(gtrid_len))?;

@@ -1,0 +1,9 @@
+//! Tests of the crate as its users see it: real files, round trips, models, garbage.
+
+mod fixtures;
+mod framing;
+mod garbage;
+mod gtid_sets;
+mod known_bytes;
+mod roundtrip;
+mod strategies;
