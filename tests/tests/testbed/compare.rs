@@ -163,7 +163,10 @@ async fn shards_with_names_of_their_own_become_one_table() {
         let table = if table.starts_with("t_") { "t" } else { table };
         Some(("d".to_owned(), table.to_owned()))
     });
-    let mut options = CompareOptions { mapping, ..CompareOptions::default() };
+    let mut options = CompareOptions {
+        mapping,
+        ..CompareOptions::default()
+    };
     let repeated = compared(&cluster, &whole, &options).await;
     assert!(!repeated.is_same(), "every shard has the broadcast row");
     options.broadcast.insert("d.every".to_owned());

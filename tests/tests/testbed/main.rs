@@ -2,5 +2,6 @@
 //! able to fail.
 
 mod compare;
+mod compose;
 mod coordinator;
 mod mysqld;

@@ -1,0 +1,50 @@
+# make demo      shows Tributary with real MySQL servers on this machine (KEEP=1 leaves them running)
+# make test      every test, those with real servers included
+# make build     the programs, into $(CARGO_TARGET_DIR)/release
+# make lint      formatting, clippy, documentation
+# make bench     throughput and latency
+# make clean     removes what was built and fetched
+#
+# Everything is built in one profile and one directory outside the clone, so that RocksDB's C++ is
+# compiled once. What is missing (a C++ compiler, libclang, ccache, a MySQL server) is installed or
+# fetched by tools/get-build-deps and tools/get-mysql.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := build
+
+cache := $(if $(XDG_CACHE_HOME),$(XDG_CACHE_HOME),$(HOME)/.cache)/tributary
+export CARGO_TARGET_DIR ?= $(cache)/target
+
+cargo := tools/with-ccache cargo
+programs := $(CARGO_TARGET_DIR)/release
+
+.PHONY: demo test build lint bench clean deps
+
+deps:
+	@tools/get-build-deps
+
+build: deps
+	$(cargo) build --release --workspace --bins --locked
+
+demo: build
+	@tools/get-mysql >/dev/null
+	$(programs)/tributary-demo $(if $(KEEP),--keep) $(DEMO_ARGS)
+
+# Tests start the programs, so those are built first.
+test: build
+	@tools/get-mysql >/dev/null
+	$(cargo) test --release --workspace --locked $(TEST_ARGS)
+
+lint: deps
+	cargo fmt --all --check
+	$(cargo) clippy --release --workspace --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(cargo) doc --release --workspace --no-deps --document-private-items --locked
+
+bench: build
+	@tools/get-mysql >/dev/null
+	$(cargo) bench --profile release --workspace --locked $(BENCH_ARGS)
+
+clean:
+	cargo clean
+	rm -rf $(cache)/mysql $(cache)/mysql-*
