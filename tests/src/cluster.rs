@@ -40,7 +40,7 @@ impl Workplace {
 /// Nodes `dn1`, `dn2`, … and the directory they live in.
 #[derive(Debug)]
 pub struct Cluster {
-    /// The nodes, by number; killed when dropped (unless detached).
+    /// The nodes, by number; killed when dropped (unless released).
     pub nodes: Vec<Mysqld>,
     // Dropped after the servers, which have their data in it.
     workplace: Workplace,

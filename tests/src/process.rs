@@ -19,8 +19,9 @@ use tokio::time::{Instant, sleep};
 pub enum Lifetime {
     /// Killed when its handle is dropped, and by the kernel when this process dies.
     Owned,
-    /// Goes on after this process, for `make demo KEEP=1`.
-    Detached,
+    /// Killed when its handle is dropped, unless it has been released with [`Process::release`]:
+    /// then it goes on after this process, for `make demo KEEP=1`.
+    Releasable,
 }
 
 /// What to start.
@@ -46,6 +47,7 @@ pub struct Process {
     name: String,
     child: Child,
     lifetime: Lifetime,
+    released: bool,
 }
 
 impl Process {
@@ -58,7 +60,7 @@ impl Process {
             // A test that is killed leaves no servers behind.
             Lifetime::Owned => &["setpriv", "--pdeathsig", "KILL", "--"],
             // Out of reach of the terminal's Ctrl-C.
-            Lifetime::Detached => &["setsid"],
+            Lifetime::Releasable => &["setsid"],
         };
         let (log, copy) = open_log(&program.log)?;
         let mut command = wrapped(wrapper, &program.path);
@@ -74,12 +76,18 @@ impl Process {
             name: program.name.clone(),
             child,
             lifetime: program.lifetime,
+            released: false,
         })
     }
 
     /// Process id.
     pub fn id(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Lets a [`Lifetime::Releasable`] process go on when its handle is dropped.
+    pub fn release(&mut self) {
+        self.released = self.lifetime == Lifetime::Releasable;
     }
 
     /// The exit status, if it has ended.
@@ -136,7 +144,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        if self.lifetime == Lifetime::Owned {
+        if !self.released {
             self.kill9();
         }
     }

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use clap::Parser;
 use tokio::task::JoinHandle;
 use tributary_tests::bank::{Bank, BankOptions, StatsSnapshot};
@@ -52,7 +52,13 @@ struct Arguments {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    match run(&Arguments::parse()).await {
+    let arguments = Arguments::parse();
+    let outcome = tokio::select! {
+        outcome = run(&arguments) => outcome,
+        // Dropping what has started stops it, and removes its directory.
+        _ = tokio::signal::ctrl_c() => Err(anyhow!("interrupted")),
+    };
+    match outcome {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
@@ -133,7 +139,7 @@ struct Stage {
 impl Stage {
     async fn set(arguments: &Arguments) -> Result<Self> {
         let lifetime = if arguments.keep {
-            Lifetime::Detached
+            Lifetime::Releasable
         } else {
             Lifetime::Owned
         };
@@ -243,7 +249,7 @@ impl Stage {
         .await
     }
 
-    fn leave_running(self) {
+    fn leave_running(mut self) {
         let (user, password) = REPL_ACCOUNT;
         let (port, admin) = (self.service.port(), self.service.admin_port());
         let bin = tools::mysql_root().map(|root| root.join("bin").display().to_string());
@@ -262,10 +268,15 @@ impl Stage {
         );
         println!("or make a replica of your own, on a server with gtid_mode=ON:");
         println!("  {}; START REPLICA;", self.service.source().statement());
-        let mut pids: Vec<u32> = self.cluster.nodes.iter().filter_map(Mysqld::pid).collect();
-        pids.extend(self.replica.pid());
-        let mut service = self.service;
-        pids.extend(service.process().map(|process| process.id()));
+        let mut pids = Vec::new();
+        for server in self.cluster.nodes.iter_mut().chain([&mut self.replica]) {
+            server.release();
+            pids.extend(server.pid());
+        }
+        if let Some(process) = self.service.process() {
+            process.release();
+            pids.push(process.id());
+        }
         let pids: Vec<String> = pids.iter().map(u32::to_string).collect();
         println!("Stop them with\n  kill {}", pids.join(" "));
     }

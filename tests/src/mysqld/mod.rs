@@ -48,7 +48,7 @@ pub struct MysqldOptions {
     pub extra_args: Vec<String>,
     /// TCP port; free one when `None`.
     pub port: Option<u16>,
-    /// Whether it outlives this process.
+    /// Whether it can be made to outlive this process.
     pub lifetime: Lifetime,
 }
 
@@ -78,13 +78,6 @@ impl MysqldOptions {
     #[must_use]
     pub fn arg(mut self, arg: &str) -> Self {
         self.extra_args.push(arg.to_owned());
-        self
-    }
-
-    /// Makes the server outlive this process.
-    #[must_use]
-    pub fn detached(mut self) -> Self {
-        self.lifetime = Lifetime::Detached;
         self
     }
 
@@ -239,6 +232,13 @@ impl Mysqld {
     pub fn thaw(&mut self) {
         if let Some(process) = &mut self.process {
             process.signal(Signal::CONT);
+        }
+    }
+
+    /// Lets a server with [`Lifetime::Releasable`] go on when its handle is dropped.
+    pub fn release(&mut self) {
+        if let Some(process) = &mut self.process {
+            process.release();
         }
     }
 

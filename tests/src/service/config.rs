@@ -100,7 +100,7 @@ pub struct ServiceOptions {
     pub log: String,
     /// Further environment variables.
     pub env: Vec<(String, String)>,
-    /// Whether it outlives this process.
+    /// Whether it can be made to outlive this process.
     pub lifetime: Lifetime,
 }
 
