@@ -3,8 +3,10 @@
 //! before the first node drops them, as an application would do it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use anyhow::{Result, ensure};
 use tokio::time::{Instant, sleep};
 
 use super::Bank;
@@ -16,6 +18,8 @@ const DONE_ALREADY: [u16; 6] = [1060, 1061, 1091, 1050, 1051, 1007];
 /// Pause between the nodes: rows of both layouts flow for a while.
 const BETWEEN_NODES: Duration = Duration::from_millis(150);
 const RETRY: Duration = Duration::from_millis(200);
+/// Longest wait for a node to carry out a statement.
+const STATEMENT_TIMEOUT: Duration = Duration::from_secs(180);
 /// Types of added columns, in turn.
 const COLUMN_TYPES: [&str; 4] = [
     "INT NOT NULL DEFAULT 7",
@@ -52,24 +56,25 @@ pub(super) fn table_name(number: u64) -> String {
     format!("side_{number}")
 }
 
-/// Makes a schema change every `every`, until the bank closes; one that has begun is finished.
-pub(super) async fn run(bank: Arc<Bank>, every: Duration) {
+/// Makes a schema change every `every` until `done`; one that has begun is finished.
+pub(super) async fn run(bank: Arc<Bank>, every: Duration, done: Arc<AtomicBool>) -> Result<()> {
     let mut session = bank.coordinator.session();
     for (count, step) in (0_u64..).zip(STEPS.into_iter().cycle()) {
         let due = Instant::now() + every;
         while Instant::now() < due {
-            if bank.is_closing() {
-                return;
+            if done.load(Ordering::SeqCst) {
+                return Ok(());
             }
             sleep(Duration::from_millis(50)).await;
         }
         let round = count / STEPS.len() as u64 + 1;
-        change(&bank, &mut session, step, round).await;
+        change(&bank, &mut session, step, round).await?;
         bank.stats.count_ddl();
     }
+    Ok(())
 }
 
-async fn change(bank: &Bank, session: &mut Session, step: Step, round: u64) {
+async fn change(bank: &Bank, session: &mut Session, step: Step, round: u64) -> Result<()> {
     let (column, table) = (column_name(round), table_name(round));
     match step {
         Step::DropColumn => bank.use_extra_column(0),
@@ -95,14 +100,8 @@ async fn change(bank: &Bank, session: &mut Session, step: Step, round: u64) {
     // Every other round carries a timestamp, as a coordinator that runs DDL would do it.
     let stamped = bank.options.stamped && round.is_multiple_of(2);
     for node in 0..bank.coordinator.node_count() {
-        until_done(
-            bank,
-            session,
-            node,
-            &text(&bank.options.schema_on(node)),
-            stamped,
-        )
-        .await;
+        let statement = text(&bank.options.schema_on(node));
+        until_done(bank, session, node, &statement, stamped).await?;
         sleep(BETWEEN_NODES).await;
     }
     match step {
@@ -110,11 +109,19 @@ async fn change(bank: &Bank, session: &mut Session, step: Step, round: u64) {
         Step::CreateTable => bank.use_side_table(round),
         _ => {}
     }
+    Ok(())
 }
 
 /// Repeats the statement until the node has carried it out: locks of transactions in doubt and
 /// nodes that are down are waited for.
-async fn until_done(bank: &Bank, session: &mut Session, node: usize, statement: &str, stamp: bool) {
+async fn until_done(
+    bank: &Bank,
+    session: &mut Session,
+    node: usize,
+    statement: &str,
+    stamp: bool,
+) -> Result<()> {
+    let deadline = Instant::now() + STATEMENT_TIMEOUT;
     loop {
         let stamp = if stamp {
             Some(bank.coordinator.tso().next())
@@ -123,13 +130,18 @@ async fn until_done(bank: &Bank, session: &mut Session, node: usize, statement: 
         };
         let text = format!("{}{statement}", crate::coordinator::stamp_text(stamp));
         match session.execute(node, &text).await {
-            Ok(()) => return,
+            Ok(()) => return Ok(()),
             Err(error) => {
                 // The timestamp of a statement that failed is still in the session.
                 session.forget(node);
                 if error.code.is_some_and(|code| DONE_ALREADY.contains(&code)) {
-                    return;
+                    return Ok(());
                 }
+                ensure!(
+                    Instant::now() < deadline,
+                    "node {}: {statement}: {error}",
+                    node + 1
+                );
             }
         }
         sleep(RETRY).await;

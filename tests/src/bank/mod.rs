@@ -12,8 +12,8 @@ mod values;
 mod worker;
 
 use std::convert::Infallible;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -43,7 +43,8 @@ pub struct Bank {
     stats: Stats,
     closing: AtomicBool,
     admitted: AtomicU64,
-    opened: std::sync::OnceLock<Instant>,
+    /// When the current run began.
+    opened: Mutex<Instant>,
     extra_column: AtomicU64,
     side_table: AtomicU64,
 }
@@ -82,7 +83,7 @@ impl Bank {
             stats: Stats::default(),
             closing: AtomicBool::new(false),
             admitted: AtomicU64::new(0),
-            opened: std::sync::OnceLock::new(),
+            opened: Mutex::new(Instant::now()),
             extra_column: AtomicU64::new(0),
             side_table: AtomicU64::new(0),
         }))
@@ -146,12 +147,13 @@ impl Bank {
     }
 
     /// Runs the workload until time or count are up or [`Bank::close`] is called, then finishes
-    /// every transaction that broken connections left in doubt.
+    /// every transaction that broken connections left in doubt. May be called again.
     ///
     /// # Errors
     /// When transactions stay in doubt because a node does not come back.
     pub async fn run(self: &Arc<Self>) -> Result<StatsSnapshot> {
-        let opened = *self.opened.get_or_init(Instant::now);
+        *self.opened.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        self.admitted.store(0, Ordering::SeqCst);
         let mut clients = JoinSet::new();
         let seed = self.options.seed.unwrap_or_else(rand::random);
         for number in 0..self.options.workers {
@@ -159,40 +161,41 @@ impl Bank {
             clients.spawn(Worker::new(Arc::clone(self), rng).run());
         }
         let mut helpers = JoinSet::new();
+        let helpers_may_end = Arc::new(AtomicBool::new(false));
         if let Some(every) = self.options.ddl_every {
-            helpers.spawn(ddl::run(Arc::clone(self), every));
+            helpers.spawn(ddl::run(
+                Arc::clone(self),
+                every,
+                Arc::clone(&helpers_may_end),
+            ));
         }
-        let deadline = self.options.duration.map(|duration| opened + duration);
         let working = async {
             while let Some(client) = clients.join_next().await {
                 client?;
             }
-            self.close();
+            helpers_may_end.store(true, Ordering::SeqCst);
             while let Some(helper) = helpers.join_next().await {
-                helper?;
+                helper??;
             }
-            Ok::<(), tokio::task::JoinError>(())
+            Ok::<(), anyhow::Error>(())
         };
         tokio::select! {
             done = working => done?,
-            never = self.look_after(deadline) => match never {},
+            never = self.look_after() => match never {},
         }
         self.coordinator.settle(SETTLE_TIMEOUT).await?;
         Ok(self.stats())
     }
 
-    /// Ends a run: transactions under way are finished.
+    /// Ends the run: transactions under way are finished. There is no other run after it.
     pub fn close(&self) {
         self.closing.store(true, Ordering::SeqCst);
     }
 
-    /// Ends the run when its time is up, and finishes what broken connections leave in doubt: also
-    /// after the workers have ended, for schema changes may wait for those locks.
-    async fn look_after(&self, deadline: Option<Instant>) -> Infallible {
+    /// Finishes what broken connections leave in doubt: also after the workers have ended, for
+    /// schema changes may wait for those locks.
+    async fn look_after(&self) -> Infallible {
         loop {
-            if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
-                self.close();
-            }
             self.coordinator.recover_if_needed().await;
             sleep(Duration::from_millis(100)).await;
         }
@@ -282,12 +285,12 @@ impl Bank {
         {
             return false;
         }
-        if let (Some(rate), Some(opened)) = (self.options.rate, self.opened.get()) {
+        if let Some(rate) = self.options.rate {
             #[expect(
                 clippy::cast_precision_loss,
                 reason = "a count of transactions fits 52 bits"
             )]
-            let due = *opened + Duration::from_secs_f64(number as f64 / rate);
+            let due = self.opened() + Duration::from_secs_f64(number as f64 / rate);
             while Instant::now() < due && !self.is_closing() {
                 sleep_until(due.min(Instant::now() + Duration::from_millis(100))).await;
             }
@@ -295,8 +298,13 @@ impl Bank {
         !self.is_closing()
     }
 
+    fn opened(&self) -> Instant {
+        *self.opened.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn is_closing(&self) -> bool {
-        self.closing.load(Ordering::SeqCst)
+        let late = |duration| self.opened().elapsed() >= duration;
+        self.closing.load(Ordering::SeqCst) || self.options.duration.is_some_and(late)
     }
 
     /// Counts an outcome; true when something failed.
