@@ -218,7 +218,7 @@ mod tests {
             " \n\t",
             ",",
             " , ,\n",
-            &format!("{A}"),
+            A,
             &format!("{A}:5-3,{B}"),
             &format!("{A}:tag"),
         ] {

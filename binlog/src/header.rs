@@ -184,7 +184,7 @@ pub struct EventHeader {
     pub server_id: u32,
     /// Bytes of the whole event: header, body and checksum.
     pub event_size: u32,
-    /// Where the event ends in its file, modulo 2³²; 0 in events made up by a sender.
+    /// Where the event ends in its file, modulo 2³²; 0 in events made up by a sender and inside payloads.
     pub log_pos: u32,
     /// See [`flags`].
     pub flags: u16,
@@ -243,11 +243,12 @@ impl EventHeader {
         out.extend_from_slice(&self.to_bytes());
     }
 
-    /// Whether the event was made up by its sender and is in no file.
+    /// Whether the event was made up by its sender and is in no file. (`log_pos` says nothing about that: it is 0 in
+    /// the events inside a payload too, and in a format description sent again in the middle of a file.)
     #[inline]
     #[must_use]
     pub const fn is_artificial(&self) -> bool {
-        self.flags & flags::ARTIFICIAL != 0 || self.log_pos == 0
+        self.flags & flags::ARTIFICIAL != 0
     }
 
     /// Whether a reader that does not know the type may skip the event.

@@ -324,7 +324,11 @@ fn columns_of_every_type() {
     assert_eq!(meta.simple_primary_key, Some(vec![0]));
     assert_eq!(meta.vector_dimensions, Some(vec![3]));
     assert_eq!(meta.geometry_types, Some(vec![0, 1]));
-    assert_eq!(meta.enum_values.expect("FULL")[1], ["ä".as_bytes(), b"b"]);
+    assert_eq!(
+        meta.enum_values.expect("FULL")[1],
+        [&b"\xe4"[..], b"b"],
+        "in the column's own character set"
+    );
     let visible = meta.visible.expect("FULL");
     assert_eq!(visible.iter().filter(|v| !**v).count(), 1);
     assert_eq!(visible.len(), columns.len());

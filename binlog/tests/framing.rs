@@ -19,7 +19,7 @@ fn stream(alg: ChecksumAlg, events: &[(u8, Vec<u8>)]) -> Vec<u8> {
     };
     writer
         .event(EventType::FORMAT_DESCRIPTION, 1, flags::IN_USE, |b| {
-            fde.put_body(b)
+            fde.put_body(b);
         })
         .expect("small");
     for (ty, body) in events {
@@ -105,7 +105,7 @@ proptest! {
         bytes[at] ^= 1 << bit;
         let result = RawEvent::parse(&bytes, ChecksumAlg::Crc32);
         // Free to change: the in-use flag; and the algorithm byte decides whether there is anything to compare with.
-        let free = (at == 17 && bit == 0) || (at == 118 && bit == 0);
+        let free = bit == 0 && (at == 17 || at == 118);
         prop_assert_eq!(result.is_ok(), free, "bit {} of byte {}", bit, at);
     }
 

@@ -6,7 +6,7 @@
 //! ```text
 //! ROTATE        8  position in the next file   n  its name
 //! STOP          nothing
-//! ROWS_QUERY    1  low byte of the length (ignored)   n  statement
+//! ROWS_QUERY    1  once a length, ignored   n  statement
 //! INCIDENT      2  number   1  length   n  message
 //! HEARTBEAT     n  file name; the position is log_pos in the header
 //! HEARTBEAT_V2  fields {number, length, value}: 1 file name, 2 position (length-encoded); then 0
@@ -79,8 +79,8 @@ impl<'a> RowsQuery<'a> {
 
     /// Appends the body.
     pub fn put_body(&self, out: &mut Vec<u8>) {
-        let [low, ..] = self.query.len().to_le_bytes();
-        out.push(low);
+        // 9.x writes 0 here, older servers the low byte of the length; nobody reads it.
+        out.push(0);
         out.extend_from_slice(self.query);
     }
 }

@@ -57,10 +57,6 @@ pub(crate) fn bad(event: &'static str) -> impl Fn(&'static str) -> EventError + 
 
 /// The body of an event.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "lives on the stack for the time of one match; boxing would allocate"
-)]
 pub enum Event<'a> {
     /// `FORMAT_DESCRIPTION`: first in each file.
     FormatDescription(FormatDescription),

@@ -42,9 +42,9 @@ pub struct OptionalMetadata<'a> {
     pub column_charsets: Option<Vec<u32>>,
     /// Names of all columns (`FULL`).
     pub names: Option<Vec<&'a [u8]>>,
-    /// For each set column, its values (`FULL`).
+    /// For each set column, its values, in the column's character set (`FULL`).
     pub set_values: Option<Vec<Vec<&'a [u8]>>>,
-    /// For each enum column, its values (`FULL`).
+    /// For each enum column, its values, in the column's character set (`FULL`).
     pub enum_values: Option<Vec<Vec<&'a [u8]>>>,
     /// For each geometry column, its type (`Field::geometry_type`).
     pub geometry_types: Option<Vec<u32>>,
@@ -107,9 +107,7 @@ impl<'a> OptionalMetadata<'a> {
 
     /// Appends all fields that are there, in the server's order.
     pub fn put(&self, out: &mut Vec<u8>) {
-        put_field(out, SIGNEDNESS, self.unsigned.as_ref(), |v, b| {
-            put_bits(v, b)
-        });
+        put_field(out, SIGNEDNESS, self.unsigned.as_deref(), put_bits);
         put_field(
             out,
             DEFAULT_CHARSET,
@@ -119,58 +117,41 @@ impl<'a> OptionalMetadata<'a> {
         put_field(
             out,
             COLUMN_CHARSET,
-            self.column_charsets.as_ref(),
-            |v, b| put_ints(v, b),
+            self.column_charsets.as_deref(),
+            put_ints,
         );
-        put_field(out, GEOMETRY_TYPE, self.geometry_types.as_ref(), |v, b| {
-            put_ints(v, b)
-        });
+        put_field(out, GEOMETRY_TYPE, self.geometry_types.as_deref(), put_ints);
         put_field(
             out,
             VECTOR_DIMENSIONALITY,
-            self.vector_dimensions.as_ref(),
-            |v, b| put_ints(v, b),
+            self.vector_dimensions.as_deref(),
+            put_ints,
         );
-        put_field(out, COLUMN_NAME, self.names.as_ref(), |v, names| {
-            names.iter().for_each(|name| put_str_lenenc(v, name));
-        });
-        put_field(out, SET_STR_VALUE, self.set_values.as_ref(), |v, b| {
-            put_values(v, b)
-        });
-        put_field(out, ENUM_STR_VALUE, self.enum_values.as_ref(), |v, b| {
-            put_values(v, b)
-        });
+        put_field(out, COLUMN_NAME, self.names.as_deref(), put_strings);
+        let enums = self.enum_and_set_default_charset.as_ref();
+        put_field(
+            out,
+            ENUM_AND_SET_DEFAULT_CHARSET,
+            enums,
+            put_default_charset,
+        );
+        let enums = self.enum_and_set_column_charsets.as_deref();
+        put_field(out, ENUM_AND_SET_COLUMN_CHARSET, enums, put_ints);
+        put_field(out, SET_STR_VALUE, self.set_values.as_deref(), put_values);
+        put_field(out, ENUM_STR_VALUE, self.enum_values.as_deref(), put_values);
         put_field(
             out,
             SIMPLE_PRIMARY_KEY,
-            self.simple_primary_key.as_ref(),
-            |v, b| put_ints(v, b),
+            self.simple_primary_key.as_deref(),
+            put_ints,
         );
         put_field(
             out,
             PRIMARY_KEY_WITH_PREFIX,
-            self.primary_key_with_prefix.as_ref(),
-            |v, pairs| {
-                pairs
-                    .iter()
-                    .for_each(|(column, prefix)| put_ints(v, &[*column, *prefix]));
-            },
+            self.primary_key_with_prefix.as_deref(),
+            put_pairs,
         );
-        put_field(
-            out,
-            ENUM_AND_SET_DEFAULT_CHARSET,
-            self.enum_and_set_default_charset.as_ref(),
-            put_default_charset,
-        );
-        put_field(
-            out,
-            ENUM_AND_SET_COLUMN_CHARSET,
-            self.enum_and_set_column_charsets.as_ref(),
-            |v, b| put_ints(v, b),
-        );
-        put_field(out, COLUMN_VISIBILITY, self.visible.as_ref(), |v, b| {
-            put_bits(v, b)
-        });
+        put_field(out, COLUMN_VISIBILITY, self.visible.as_deref(), put_bits);
         for (ty, value) in &self.unknown {
             out.push(*ty);
             put_str_lenenc(out, value);
@@ -235,19 +216,24 @@ fn put_ints(out: &mut Vec<u8>, ints: &[u32]) {
     ints.iter().for_each(|n| put_lenenc(out, u64::from(*n)));
 }
 
+fn put_pairs(out: &mut Vec<u8>, pairs: &[(u32, u32)]) {
+    pairs.iter().for_each(|(a, b)| put_ints(out, &[*a, *b]));
+}
+
+fn put_strings(out: &mut Vec<u8>, strings: &[&[u8]]) {
+    strings.iter().for_each(|s| put_str_lenenc(out, s));
+}
+
 fn put_values(out: &mut Vec<u8>, columns: &[Vec<&[u8]>]) {
     for values in columns {
         put_lenenc(out, values.len() as u64);
-        values.iter().for_each(|value| put_str_lenenc(out, value));
+        put_strings(out, values);
     }
 }
 
 fn put_default_charset(out: &mut Vec<u8>, charset: &DefaultCharset) {
     put_ints(out, &[charset.default]);
-    charset
-        .others
-        .iter()
-        .for_each(|(column, number)| put_ints(out, &[*column, *number]));
+    put_pairs(out, &charset.others);
 }
 
 fn put_bits(out: &mut Vec<u8>, bits: &[bool]) {

@@ -92,7 +92,7 @@ impl<'a> Payload<'a> {
                 FIELD_SIZE => size = Some(value.lenenc().ok_or_else(cut_off)?),
                 FIELD_COMPRESSION => compression = Some(value.lenenc().ok_or_else(cut_off)?),
                 FIELD_UNCOMPRESSED_SIZE => {
-                    uncompressed_size = Some(value.lenenc().ok_or_else(cut_off)?)
+                    uncompressed_size = Some(value.lenenc().ok_or_else(cut_off)?);
                 }
                 _ => {}
             }
@@ -125,8 +125,7 @@ impl<'a> Payload<'a> {
         out.extend_from_slice(self.payload);
     }
 
-    /// Puts the events inside into `out` (which is cleared): back to back, without checksums, their `log_pos` and
-    /// `server_id` as they were. Memory grows with what is really there, never with what is claimed.
+    /// Puts the events inside into `out` (which is cleared): back to back, without checksums, with a `log_pos` of 0. Memory grows with what is really there, never with what is claimed.
     ///
     /// # Errors
     /// See [`PayloadError`]; `out` then holds a useless part.
@@ -157,7 +156,7 @@ fn inflate(payload: &[u8], cap: usize, out: &mut Vec<u8>) -> Result<(), PayloadE
     use std::io::Read;
     let damaged = |e: std::io::Error| PayloadError::Damaged(e.to_string());
     let mut decoder = zstd::stream::read::Decoder::with_buffer(payload).map_err(damaged)?;
-    decoder.window_log_max(window_log(cap)).map_err(damaged)?;
+    decoder.window_log_max(WINDOW_LOG_MAX).map_err(damaged)?;
     // One byte more than allowed tells "just fits" from "too large".
     let limit = (cap as u64).saturating_add(1);
     let mut limited = decoder.take(limit);
@@ -174,11 +173,9 @@ fn inflate(payload: &[u8], cap: usize, out: &mut Vec<u8>) -> Result<(), PayloadE
     }
 }
 
-/// The decoder's window is memory the sender chooses: no more than the output may have, and what MySQL's own encoder
-/// uses at its highest level at most (2²⁷).
-fn window_log(cap: usize) -> u32 {
-    cap.max(1).next_power_of_two().ilog2().clamp(20, 27)
-}
+/// The decoder's window is memory the sender chooses. This is what MySQL's encoder uses at its highest level, for
+/// short transactions too.
+const WINDOW_LOG_MAX: u32 = 27;
 
 fn put_field(out: &mut Vec<u8>, field: u64, value: u64) {
     put_lenenc(out, field);
