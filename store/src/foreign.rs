@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use tributary_binlog::{
-    BinlogFile, ChecksumAlg, EventType, FormatDescription, FrameError, GtidEvent, GtidSet, MAGIC,
-    PreviousGtids, Sid, Tag,
+    BinlogFile, ChecksumAlg, EventType, FormatDescription, FrameError, Gno, GtidEvent, GtidSet,
+    MAGIC, PreviousGtids, Sid, Tag,
 };
 
 use crate::{
@@ -157,7 +157,7 @@ pub(crate) fn open(disk: Arc<dyn Disk>, index_name: &str) -> Result<GlobalLog, O
     let server_uuid = server_uuid.unwrap_or(Sid([0; 16]));
     let last_gno = executed
         .last_gno(server_uuid, Tag::EMPTY)
-        .map_or(0, |gno| gno.get());
+        .map_or(0, Gno::get);
     let durable = DurableEnd {
         file: last,
         offset,

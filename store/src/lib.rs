@@ -15,6 +15,8 @@
 //! The crate does IO only through [`disk::Disk`] and [`kv::Kv`], both of which have an implementation in memory that can
 //! crash at any moment. What is on disk is written down in `docs/formats.md`.
 
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
 mod core;
 pub mod disk;
 mod error;

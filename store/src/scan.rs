@@ -95,11 +95,6 @@ impl<'a> FileScan<'a> {
         self.pos
     }
 
-    /// The checksum algorithm of the next event.
-    pub(crate) fn checksum(&self) -> ChecksumAlg {
-        self.alg
-    }
-
     /// The next event; `None` at the end. After an error the walk stays where it is.
     pub(crate) fn next(&mut self) -> Result<Option<Scanned<'_>>, ScanError> {
         let pos = self.pos;

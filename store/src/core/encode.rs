@@ -183,7 +183,7 @@ impl Encoder {
         let gtid = &self.gtid;
         writer
             .event(EventType::GTID, txn.timestamp, 0, |out| {
-                out.extend_from_slice(gtid)
+                out.extend_from_slice(gtid);
             })
             .map_err(event)?;
         if txn.kind == GlobalKind::Rows {

@@ -30,12 +30,12 @@ pub(crate) fn put_head(
         ..FormatDescription::for_version(server_version)
     };
     writer.event(EventType::FORMAT_DESCRIPTION, stamp.timestamp, 0, |o| {
-        format.put_body(o)
+        format.put_body(o);
     })?;
     let previous = PreviousGtids(previous.clone());
     let flags = flags::IGNORABLE;
     writer.event(EventType::PREVIOUS_GTIDS, stamp.timestamp, flags, |o| {
-        previous.put_body(o)
+        previous.put_body(o);
     })
 }
 

@@ -262,9 +262,12 @@ impl MemDisk {
         }
     }
 
-    /// A copy of the directory as it is now, everything in it synced.
-    pub fn snapshot(&self) -> Self {
-        self.crash_keep(|_| Keep::All)
+    /// The same directory, whose changes count against `fuse`.
+    pub fn fused(&self, fuse: &Fuse) -> Self {
+        Self {
+            inner: self.inner.clone(),
+            fuse: fuse.clone(),
+        }
     }
 
     /// All of a file's bytes, synced or not; `None` if there is no such file.

@@ -52,6 +52,14 @@ impl MemKv {
         }
     }
 
+    /// The same store, whose batches count against `fuse`.
+    pub fn fused(&self, fuse: &Fuse) -> Self {
+        Self {
+            inner: self.inner.clone(),
+            fuse: fuse.clone(),
+        }
+    }
+
     /// How many batches are not known to be durable.
     pub fn unsynced(&self) -> usize {
         self.inner().unsynced.len()

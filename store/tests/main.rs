@@ -1,0 +1,13 @@
+//! Integration tests of the store: what ends up on disk, what survives crashes, what `verify` finds.
+#![allow(clippy::unwrap_used)]
+
+mod commit;
+mod crash;
+mod encoding;
+mod foreign;
+mod opening;
+mod reading;
+#[cfg(feature = "rocksdb")]
+mod rocks;
+mod support;
+mod verifying;

@@ -1,0 +1,231 @@
+//! Which directories are opened, which are refused, and with which words.
+
+use std::sync::Arc;
+
+use tributary_binlog::BinlogFile;
+use tributary_store::{
+    Kv, KvBatch, MemDisk, MemKv, OpenError, StoreOptions,
+    kv::{KeyKind, KvOp},
+    open,
+};
+
+use crate::support::{UUID, commit, files, open_mem, options, sample};
+
+#[test]
+fn two_processes_cannot_have_one_directory() {
+    let (disk, kv) = sample(3, 1 << 20);
+    let first = open_mem(&disk, &kv, 1 << 20).unwrap();
+    let second = open_mem(&disk, &kv, 1 << 20).unwrap_err();
+    assert!(matches!(second, OpenError::Locked { .. }));
+    // The readers of a closed store do not hold the lock.
+    let log = first.log.clone();
+    drop(first);
+    open_mem(&disk, &kv, 1 << 20).unwrap();
+    assert_eq!(log.durable().last_gno, 3);
+}
+
+#[test]
+fn the_stored_uuid_and_creation_time_are_kept() {
+    let (disk, kv) = sample(3, 1 << 20);
+    let before = files(&disk);
+    let other = StoreOptions {
+        new_uuid: "99999999-9999-9999-9999-999999999999".parse().unwrap(),
+        now_seconds: 5,
+        ..options(1 << 20)
+    };
+    let opened = open(Arc::new(disk.clone()), Arc::new(kv), other).unwrap();
+    assert_eq!(opened.log.server_uuid().to_string(), UUID);
+    assert!(files(&disk) == before);
+}
+
+#[test]
+fn a_directory_without_its_database_is_refused() {
+    let (disk, _) = sample(3, 1 << 20);
+    let before = files(&disk);
+    let refused = open_mem(&disk, &MemKv::new(), 1 << 20).unwrap_err();
+    assert!(matches!(&refused, OpenError::Foreign { file, .. } if file == "binlog.000001"));
+    assert!(files(&disk) == before, "and left alone");
+}
+
+#[test]
+fn a_database_without_its_directory_is_refused() {
+    let (_, kv) = sample(3, 1 << 20);
+    let refused = open_mem(&MemDisk::new(), &kv, 1 << 20).unwrap_err();
+    assert!(matches!(refused, OpenError::MissingFile { .. }));
+}
+
+#[test]
+fn a_database_of_another_directory_is_refused() {
+    // Same length, other UUID.
+    let (disk, _) = sample(30, 2000);
+    let (other_disk, other_kv) = (MemDisk::new(), MemKv::new());
+    let new_uuid = "99999999-9999-9999-9999-999999999999".parse().unwrap();
+    let options = StoreOptions {
+        new_uuid,
+        ..options(2000)
+    };
+    let mut other = open(Arc::new(other_disk), Arc::new(other_kv.clone()), options).unwrap();
+    for n in 1..=30 {
+        commit(&mut other.writer, n, n);
+    }
+    let before = files(&disk);
+    let refused = open_mem(&disk, &other_kv, 2000).unwrap_err();
+    assert!(matches!(refused, OpenError::Corrupt { .. }), "{refused}");
+    assert!(files(&disk) == before);
+}
+
+#[test]
+fn a_newer_format_is_refused() {
+    let (disk, kv) = sample(3, 1 << 20);
+    let key = vec![KeyKind::Meta as u8];
+    let meta = String::from_utf8(kv.get(&key).unwrap().unwrap()).unwrap();
+    let newer = meta.replace("\"format\":1", "\"format\":2").into_bytes();
+    kv.write(
+        &KvBatch {
+            ops: vec![KvOp::Put(key.clone(), newer)],
+        },
+        true,
+    )
+    .unwrap();
+    let refused = open_mem(&disk, &kv, 1 << 20).unwrap_err();
+    assert!(matches!(
+        refused,
+        OpenError::NewerFormat {
+            found: 2,
+            supported: 1,
+            ..
+        }
+    ));
+
+    let mut newer = meta.into_bytes();
+    newer[0] = 2;
+    kv.write(
+        &KvBatch {
+            ops: vec![KvOp::Put(key, newer)],
+        },
+        true,
+    )
+    .unwrap();
+    let refused = open_mem(&disk, &kv, 1 << 20).unwrap_err();
+    assert!(refused.to_string().contains("version 2"), "{refused}");
+}
+
+#[test]
+fn another_base_name_is_refused() {
+    let (disk, kv) = sample(3, 1 << 20);
+    let options = |base: &str| StoreOptions {
+        base_name: base.to_owned(),
+        ..options(1 << 20)
+    };
+    let refused = open(Arc::new(disk), Arc::new(kv), options("mysql-bin")).unwrap_err();
+    assert!(matches!(refused, OpenError::BaseName { .. }));
+    for bad in ["", "a/b"] {
+        let refused = open(
+            Arc::new(MemDisk::new()),
+            Arc::new(MemKv::new()),
+            options(bad),
+        );
+        assert!(matches!(refused, Err(OpenError::Options(_))), "{bad}");
+    }
+}
+
+#[test]
+fn the_index_is_repaired() {
+    let (disk, kv) = sample(30, 2000);
+    let good = disk.bytes("binlog.index").unwrap();
+    for bad in [
+        &b""[..],
+        b"./binlog.000001\n",
+        b"\xff\xfe",
+        b"./binlog.000099\n",
+    ] {
+        disk.put("binlog.index", bad);
+        drop(open_mem(&disk, &kv, 2000).unwrap());
+        assert_eq!(disk.bytes("binlog.index").unwrap(), good);
+    }
+}
+
+#[test]
+fn what_lies_behind_the_checkpoint_is_cut() {
+    let (disk, kv) = sample(30, 2000);
+    let clean = files(&disk);
+    let (active, bytes) = clean
+        .iter()
+        .rev()
+        .find(|(name, _)| !name.ends_with("index"))
+        .unwrap();
+    let longer = [&bytes[..], b"never committed"].concat();
+    disk.put(active, &longer);
+    let behind = BinlogFile::parse(active).unwrap().next();
+    disk.put(behind.as_str(), b"neither");
+    let opened = open_mem(&disk, &kv, 2000).unwrap();
+    let (file, cut) = opened.truncated.unwrap();
+    assert_eq!((file.as_str(), cut), (active.as_str(), 15 + 7));
+    assert!(files(&disk) == clean);
+}
+
+#[test]
+fn what_is_missing_before_the_checkpoint_is_never_cut() {
+    let (disk, kv) = sample(30, 2000);
+    let clean = files(&disk);
+    let binlogs: Vec<_> = clean
+        .iter()
+        .filter(|(name, _)| !name.ends_with("index"))
+        .collect();
+    let ((sealed, sealed_bytes), (active, active_bytes)) = (binlogs[0], binlogs[binlogs.len() - 1]);
+    let refused = |what: &str| {
+        let before = files(&disk);
+        let e = open_mem(&disk, &kv, 2000).unwrap_err();
+        assert!(files(&disk) == before, "{what}: nothing is changed");
+        e
+    };
+    disk.put(active, &active_bytes[..active_bytes.len() - 1]);
+    assert!(matches!(refused("short"), OpenError::ShortFile { .. }));
+    disk.put(active, active_bytes);
+    disk.put(sealed, &sealed_bytes[..sealed_bytes.len() - 1]);
+    assert!(matches!(
+        refused("short sealed"),
+        OpenError::SealedSize { .. }
+    ));
+    disk.put(sealed, sealed_bytes);
+    // Any byte of the active file's last group.
+    for at in [
+        active_bytes.len() - 1,
+        active_bytes.len() - 40,
+        active_bytes.len() - 100,
+        30,
+        0,
+    ] {
+        let mut damaged = active_bytes.clone();
+        damaged[at] ^= 1;
+        disk.put(active, &damaged);
+        let e = refused("flipped");
+        assert!(matches!(e, OpenError::Corrupt { .. }), "byte {at}: {e}");
+    }
+    disk.put(active, active_bytes);
+    open_mem(&disk, &kv, 2000).unwrap();
+}
+
+#[test]
+fn damaged_records_are_refused() {
+    let (disk, kv) = sample(30, 2000);
+    let checkpoint = vec![KeyKind::Checkpoint as u8];
+    let good = kv.get(&checkpoint).unwrap().unwrap();
+    let put = |value: &[u8]| {
+        let op = KvOp::Put(checkpoint.clone(), value.to_vec());
+        kv.write(&KvBatch { ops: vec![op] }, true).unwrap();
+    };
+    put(&good[..good.len() / 2]);
+    assert!(matches!(
+        open_mem(&disk, &kv, 2000),
+        Err(OpenError::Record(_))
+    ));
+    put(&good);
+    let segment = vec![KeyKind::Segment as u8];
+    let range = KvOp::DeleteRange(segment, vec![KeyKind::Segment as u8 + 1]);
+    kv.write(&KvBatch { ops: vec![range] }, true).unwrap();
+    assert!(matches!(
+        open_mem(&disk, &kv, 2000),
+        Err(OpenError::Inconsistent { .. })
+    ));
+}
