@@ -392,7 +392,7 @@ fn payloads_are_capped_and_checked() {
         large.decompress(0, &mut out),
         Err(PayloadError::TooLarge { cap: 0 })
     );
-    for claimed in [0, size as u64 - 1, u64::MAX] {
+    for claimed in [1, size as u64 - 1, u64::MAX] {
         let lying = Payload {
             uncompressed_size: claimed,
             ..large
@@ -405,6 +405,13 @@ fn payloads_are_capped_and_checked() {
             })
         );
     }
+    // The claim is informational, and may be missing.
+    let silent = Payload {
+        uncompressed_size: 0,
+        ..large
+    };
+    assert_eq!(silent.decompress(CAP, &mut out), Ok(()));
+    assert_eq!(out.len(), size);
     for cut in 0..large.payload.len() {
         let torn = Payload {
             payload: &large.payload[..cut],

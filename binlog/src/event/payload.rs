@@ -66,7 +66,7 @@ pub enum PayloadError {
 pub struct Payload<'a> {
     /// How it is compressed.
     pub compression: Compression,
-    /// Bytes when decompressed, as the writer claims; the payload's own when it is not compressed.
+    /// Bytes when decompressed, as the writer claims: the payload's own when it is not compressed, 0 if not told.
     pub uncompressed_size: u64,
     /// The compressed bytes.
     pub payload: &'a [u8],
@@ -106,7 +106,12 @@ impl<'a> Payload<'a> {
             Some(255) => Compression::None,
             _ => return Err(bad("unknown compression")),
         };
-        let uncompressed_size = uncompressed_size.unwrap_or(payload.len() as u64);
+        let untold = if compression == Compression::None {
+            payload.len() as u64
+        } else {
+            0
+        };
+        let uncompressed_size = uncompressed_size.unwrap_or(untold);
         Ok(Self {
             compression,
             uncompressed_size,
@@ -125,7 +130,8 @@ impl<'a> Payload<'a> {
         out.extend_from_slice(self.payload);
     }
 
-    /// Puts the events inside into `out` (which is cleared): back to back, without checksums, with a `log_pos` of 0. Memory grows with what is really there, never with what is claimed.
+    /// Puts the events inside into `out` (which is cleared): back to back, without checksums, with a `log_pos` of 0.
+    /// Memory grows with what is really there, never with what is claimed.
     ///
     /// # Errors
     /// See [`PayloadError`]; `out` then holds a useless part.
@@ -139,7 +145,7 @@ impl<'a> Payload<'a> {
             Compression::Zstd => inflate(self.payload, cap, out)?,
         }
         let actual = out.len() as u64;
-        if actual != self.uncompressed_size {
+        if actual != self.uncompressed_size && self.uncompressed_size != 0 {
             return Err(PayloadError::SizeMismatch {
                 claimed: self.uncompressed_size,
                 actual,
