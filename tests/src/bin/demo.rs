@@ -96,7 +96,7 @@ async fn run(arguments: &Arguments) -> Result<bool> {
         "  it has everything {} ms after the last commit",
         marked.elapsed().as_millis()
     );
-    say("comparing every table of the replica with the three shards");
+    say("comparing every table of the replica with the shards");
     let comparison = stage.compare().await?;
     println!("  {comparison}");
     let (_, sum): (i64, i64) = stage.replica.row(&bank.replica_totals_query()).await?;

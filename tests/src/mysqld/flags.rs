@@ -35,3 +35,7 @@ pub(super) const SMALL_FLAGS: &[&str] = &[
     "--mysqlx=OFF",
     "--bind-address=127.0.0.1",
 ];
+
+/// A replica of the testbed leaves it to the kernel when its files reach the disk: it survives
+/// `kill -9`, and the disk is left to the servers under test.
+pub(super) const LAZY_FLAGS: &[&str] = &["--sync-binlog=0", "--innodb-flush-log-at-trx-commit=2"];

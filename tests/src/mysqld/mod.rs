@@ -101,7 +101,8 @@ impl MysqldOptions {
             args.extend(flags::NODE_FLAGS.iter().map(OsString::from));
         }
         if self.replica_flags {
-            args.extend(flags::REPLICA_FLAGS.iter().map(OsString::from));
+            let flags = flags::REPLICA_FLAGS.iter().chain(flags::LAZY_FLAGS);
+            args.extend(flags.map(OsString::from));
         }
         args.extend(self.extra_args.iter().map(OsString::from));
         args
