@@ -182,7 +182,10 @@ mod tests {
         for end in 0..whole.len() {
             match Greeting::parse(&whole[..end]) {
                 Ok(g) => assert_eq!(g.plugin.len(), end - plugin_at),
-                Err(e) => assert!(matches!(e, WireError::Short { .. }) && end < plugin_at, "{e}"),
+                Err(e) => assert!(
+                    matches!(e, WireError::Short { .. }) && end < plugin_at,
+                    "{e}"
+                ),
             }
         }
         let mut old = whole;
