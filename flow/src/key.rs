@@ -36,12 +36,24 @@ impl OrderKey {
 
     /// The key of a distributed transaction; also the least key with this TSO.
     pub const fn distributed(tso: Tso) -> Self {
-        Self { tso, class: KeyClass::Distributed, time: 0, node: NodeId(0), seq: 0 }
+        Self {
+            tso,
+            class: KeyClass::Distributed,
+            time: 0,
+            node: NodeId(0),
+            seq: 0,
+        }
     }
 
     /// The key of a local transaction.
     pub const fn local(tso: Tso, time: u64, node: NodeId, seq: u64) -> Self {
-        Self { tso, class: KeyClass::Local, time, node, seq }
+        Self {
+            tso,
+            class: KeyClass::Local,
+            time,
+            node,
+            seq,
+        }
     }
 }
 
@@ -57,6 +69,8 @@ mod tests {
         assert!(commit < local);
         assert!(local < OrderKey::distributed(tso(11)));
         assert!(local < OrderKey::local(tso(10), 2, NodeId(0), 1));
-        assert!(OrderKey::local(tso(10), 2, NodeId(0), 9) < OrderKey::local(tso(10), 2, NodeId(1), 0));
+        assert!(
+            OrderKey::local(tso(10), 2, NodeId(0), 9) < OrderKey::local(tso(10), 2, NodeId(1), 0)
+        );
     }
 }

@@ -30,8 +30,6 @@ pub const MERGED_BATCH_BYTES: usize = 1 << 20;
 /// Batches of merged transactions between merger and store.
 pub const MERGED_BATCHES_MAX: usize = 4;
 
-/// Bytes of merged transactions between merger and store.
-
 /// Bytes of one group commit.
 pub const GROUP_COMMIT_BYTES_MAX: usize = 8 << 20;
 

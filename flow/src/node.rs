@@ -47,12 +47,18 @@ impl NodeTable {
 
     /// The id of the node called `name`.
     pub fn id(&self, name: &str) -> Option<NodeId> {
-        self.names.binary_search_by(|n| n.as_str().cmp(name)).ok().map(|i| NodeId(i as u16))
+        self.names
+            .binary_search_by(|n| n.as_str().cmp(name))
+            .ok()
+            .map(|i| NodeId(i as u16))
     }
 
     /// All nodes, in order.
     pub fn iter(&self) -> impl Iterator<Item = (NodeId, &str)> {
-        self.names.iter().enumerate().map(|(i, n)| (NodeId(i as u16), n.as_str()))
+        self.names
+            .iter()
+            .enumerate()
+            .map(|(i, n)| (NodeId(i as u16), n.as_str()))
     }
 }
 

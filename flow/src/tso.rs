@@ -8,7 +8,9 @@ use serde::{Deserialize, Serialize};
 ///
 /// Fetched by the coordinator *after* every branch of a transaction is prepared, and equal on all its branches.
 /// Stock MySQL carries it as `original_commit_timestamp` in the GTID event of the commit group.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 #[serde(transparent)]
 pub struct Tso(u64);
 
@@ -20,7 +22,11 @@ impl Tso {
 
     /// The timestamp `micros`, or `None` when it does not fit into the 55 bits of a GTID event.
     pub const fn new(micros: u64) -> Option<Self> {
-        if micros <= Self::MAX.0 { Some(Self(micros)) } else { None }
+        if micros <= Self::MAX.0 {
+            Some(Self(micros))
+        } else {
+            None
+        }
     }
 
     /// Microseconds, as the oracle handed it out.

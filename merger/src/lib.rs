@@ -8,5 +8,5 @@ pub mod core;
 mod error;
 mod task;
 
-pub use error::MergeError;
+pub use error::{BranchPlace, MergeError};
 pub use task::{Blocked, MergerHandle, MergerPorts, MergerStatus, NodeMergeStatus, spawn};

@@ -10,7 +10,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::mpsc;
 use tributary_binlog::GtidSet;
 use tributary_flow::{
-    Fence, FenceAnswer, FenceRequest, FenceStamp, MergedBatch, NodeBatch, NodeId, NodeTable, SourcePos, Tso, limits,
+    Fence, FenceAnswer, FenceRequest, FenceStamp, MergedBatch, NodeBatch, NodeId, NodeTable,
+    SourcePos, Tso, limits,
 };
 
 use crate::MergeError;
@@ -101,13 +102,21 @@ pub struct MergerHandle {
 impl MergerHandle {
     /// What it is doing now.
     pub fn status(&self) -> MergerStatus {
-        self.status.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.status
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// A function that tells the status, for other threads.
     pub fn status_reader(&self) -> impl Fn() -> MergerStatus + Send + Sync + 'static {
         let status = self.status.clone();
-        move || status.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        move || {
+            status
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone()
+        }
     }
 
     /// Waits until it has ended: all collectors or the store are gone.
@@ -117,13 +126,21 @@ impl MergerHandle {
 }
 
 /// Starts a merger of `table`'s nodes on its own thread. It ends when all senders of items, or the receiver of batches, are gone.
-pub fn spawn(table: NodeTable, merger: Merger, ports: MergerPorts) -> std::io::Result<MergerHandle> {
+pub fn spawn(
+    table: NodeTable,
+    merger: Merger,
+    ports: MergerPorts,
+) -> std::io::Result<MergerHandle> {
     let status = Arc::new(Mutex::new(MergerStatus::default()));
     let shared = status.clone();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
-    let thread = std::thread::Builder::new().name("merger".into()).spawn(move || {
-        runtime.block_on(Task::new(table, merger, ports, shared).run());
-    })?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()?;
+    let thread = std::thread::Builder::new()
+        .name("merger".into())
+        .spawn(move || {
+            runtime.block_on(Task::new(table, merger, ports, shared).run());
+        })?;
     Ok(MergerHandle { thread, status })
 }
 
@@ -145,7 +162,12 @@ struct Task {
 }
 
 impl Task {
-    fn new(table: NodeTable, merger: Merger, ports: MergerPorts, shared: Arc<Mutex<MergerStatus>>) -> Self {
+    fn new(
+        table: NodeTable,
+        merger: Merger,
+        ports: MergerPorts,
+        shared: Arc<Mutex<MergerStatus>>,
+    ) -> Self {
         let now = Instant::now();
         let n = table.len();
         Self {
@@ -196,7 +218,9 @@ impl Task {
             () = tokio::time::sleep_until(wait.into()) => {}
         }
         for _ in 0..BATCHES_PER_TURN {
-            let Ok(batch) = self.ports.items.try_recv() else { break };
+            let Ok(batch) = self.ports.items.try_recv() else {
+                break;
+            };
             self.take(batch)?;
         }
         for fence in self.merger.take_passed_fences() {
@@ -211,14 +235,23 @@ impl Task {
 
     fn take(&mut self, batch: NodeBatch) -> Result<(), MergeError> {
         self.dirty = true;
-        batch.items.into_iter().try_for_each(|item| self.merger.handle(batch.node, item))
+        batch
+            .items
+            .into_iter()
+            .try_for_each(|item| self.merger.handle(batch.node, item))
     }
 
     fn answer(&mut self, answer: FenceAnswer) {
         let slot = &mut self.asked[answer.node.index()];
-        let Some((_, stamp)) = slot.take_if(|(id, _)| *id == answer.id) else { return };
+        let Some((_, stamp)) = slot.take_if(|(id, _)| *id == answer.id) else {
+            return;
+        };
         match answer.pos {
-            Some(pos) => self.merger.handle_fence(Fence { node: answer.node, pos, stamp }),
+            Some(pos) => self.merger.handle_fence(Fence {
+                node: answer.node,
+                pos,
+                stamp,
+            }),
             None => {
                 self.ask_after[answer.node.index()] = Instant::now() + FENCE_RETRY;
                 self.merger.fence_failed(answer.node);
@@ -229,7 +262,9 @@ impl Task {
     /// Hands everything that is due to the store. `false` when the store is gone.
     async fn emit(&mut self) -> bool {
         loop {
-            let more = self.merger.poll(&mut self.batch.txns, limits::MERGED_BATCH_BYTES as u64);
+            let more = self
+                .merger
+                .poll(&mut self.batch.txns, limits::MERGED_BATCH_BYTES as u64);
             let idle = self.dirty && self.last_sent.elapsed() >= IDLE_CHECKPOINT;
             if self.batch.txns.is_empty() && !idle {
                 return true;
@@ -251,7 +286,12 @@ impl Task {
 
     fn account(&mut self) {
         self.status.transactions += self.batch.txns.len() as u64;
-        self.status.bytes += self.batch.txns.iter().map(tributary_flow::GlobalTxn::body_len).sum::<u64>();
+        self.status.bytes += self
+            .batch
+            .txns
+            .iter()
+            .map(tributary_flow::GlobalTxn::body_len)
+            .sum::<u64>();
         if !self.batch.txns.is_empty() {
             self.last_progress = Instant::now();
         }
@@ -264,7 +304,8 @@ impl Task {
         let now = Instant::now();
         let mut wanted = Vec::new();
         let ask_after = &self.ask_after;
-        self.merger.poll_fences(|node| ask_after[node.index()] <= now, &mut wanted);
+        self.merger
+            .poll_fences(|node| ask_after[node.index()] <= now, &mut wanted);
         for (node, stamp) in wanted {
             self.status.fences += 1;
             let id = self.status.fences;
@@ -308,14 +349,24 @@ impl Task {
             })
             .collect();
         let before = std::mem::take(&mut self.status.blocked);
-        let since_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64);
+        let since_ms = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |d| d.as_millis() as u64);
         self.status.blocked = (self.merger.blocked().into_iter())
             .map(|(id, what)| {
                 let node = self.table.name(id).to_owned();
-                let since_ms = (before.iter().find(|b| b.node == node && b.what == what)).map_or(since_ms, |b| b.since_ms);
-                Blocked { node, what, since_ms }
+                let since_ms = (before.iter().find(|b| b.node == node && b.what == what))
+                    .map_or(since_ms, |b| b.since_ms);
+                Blocked {
+                    node,
+                    what,
+                    since_ms,
+                }
             })
             .collect();
-        self.shared.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&self.status);
+        self.shared
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone_from(&self.status);
     }
 }

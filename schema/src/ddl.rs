@@ -26,24 +26,44 @@ pub struct DdlStatement {
 }
 
 /// Schemas that belong to each server.
-const SYSTEM_SCHEMAS: [&str; 5] = ["mysql", "sys", "information_schema", "performance_schema", "ndbinfo"];
+const SYSTEM_SCHEMAS: [&str; 5] = [
+    "mysql",
+    "sys",
+    "information_schema",
+    "performance_schema",
+    "ndbinfo",
+];
 
 impl DdlStatement {
     /// The statement of a Query event, given as the event's bytes.
     pub fn of(schema: &[u8], query: &[u8]) -> Self {
-        Self::parse(&String::from_utf8_lossy(schema), &String::from_utf8_lossy(query))
+        Self::parse(
+            &String::from_utf8_lossy(schema),
+            &String::from_utf8_lossy(query),
+        )
     }
 
     /// The statement `sql`, run with `schema` as default database (empty = none).
     pub fn parse(schema: &str, sql: &str) -> Self {
-        let tokens = Tokenizer::new(&MySqlDialect {}, sql).with_unescape(false).tokenize();
+        let tokens = Tokenizer::new(&MySqlDialect {}, sql)
+            .with_unescape(false)
+            .tokenize();
         match tokens {
             Ok(tokens) => {
-                let tokens: Vec<Token> = tokens.into_iter().filter(|t| !matches!(t, Token::Whitespace(_))).collect();
-                Self { identity: identity(schema, &tokens), effect: effect(schema, &tokens) }
+                let tokens: Vec<Token> = tokens
+                    .into_iter()
+                    .filter(|t| !matches!(t, Token::Whitespace(_)))
+                    .collect();
+                Self {
+                    identity: identity(schema, &tokens),
+                    effect: effect(schema, &tokens),
+                }
             }
             // Not even tokens: taken as it stands, once.
-            Err(_) => Self { identity: format!("{schema}\0{sql}"), effect: DdlEffect::Expand },
+            Err(_) => Self {
+                identity: format!("{schema}\0{sql}"),
+                effect: DdlEffect::Expand,
+            },
         }
     }
 
@@ -87,11 +107,29 @@ fn effect(schema: &str, tokens: &[Token]) -> DdlEffect {
     let object = object_of(tokens);
     let node_local_object = matches!(
         object.as_str(),
-        "USER" | "ROLE" | "SERVER" | "TABLESPACE" | "LOGFILE" | "RESOURCE" | "INSTANCE" | "UNDO" | "LIBRARY"
+        "USER"
+            | "ROLE"
+            | "SERVER"
+            | "TABLESPACE"
+            | "LOGFILE"
+            | "RESOURCE"
+            | "INSTANCE"
+            | "UNDO"
+            | "LIBRARY"
     );
     let node_local_verb = matches!(
         verb.as_str(),
-        "GRANT" | "REVOKE" | "SET" | "INSTALL" | "UNINSTALL" | "FLUSH" | "RESET" | "ANALYZE" | "OPTIMIZE" | "REPAIR" | "CHECK"
+        "GRANT"
+            | "REVOKE"
+            | "SET"
+            | "INSTALL"
+            | "UNINSTALL"
+            | "FLUSH"
+            | "RESET"
+            | "ANALYZE"
+            | "OPTIMIZE"
+            | "REPAIR"
+            | "CHECK"
     );
     if node_local_object || node_local_verb || in_system_schema(schema, tokens) {
         return NodeLocal;
@@ -111,8 +149,8 @@ fn object_of(tokens: &[Token]) -> String {
     loop {
         let w = word(tokens, i);
         match w.as_str() {
-            "OR" | "REPLACE" | "TEMPORARY" | "UNIQUE" | "FULLTEXT" | "SPATIAL" | "ONLINE" | "OFFLINE" | "IGNORE" | "DEFAULT"
-            | "EXTERNAL" => i += 1,
+            "OR" | "REPLACE" | "TEMPORARY" | "UNIQUE" | "FULLTEXT" | "SPATIAL" | "ONLINE"
+            | "OFFLINE" | "IGNORE" | "DEFAULT" | "EXTERNAL" => i += 1,
             // DEFINER = user@host, ALGORITHM = x, SQL SECURITY x
             "DEFINER" | "ALGORITHM" | "SQL" | "AGGREGATE" => {
                 i += 1;
@@ -126,7 +164,18 @@ fn object_of(tokens: &[Token]) -> String {
 }
 
 fn is_object_word(w: &str) -> bool {
-    matches!(w, "TABLE" | "VIEW" | "PROCEDURE" | "FUNCTION" | "TRIGGER" | "EVENT" | "DATABASE" | "SCHEMA" | "INDEX")
+    matches!(
+        w,
+        "TABLE"
+            | "VIEW"
+            | "PROCEDURE"
+            | "FUNCTION"
+            | "TRIGGER"
+            | "EVENT"
+            | "DATABASE"
+            | "SCHEMA"
+            | "INDEX"
+    )
 }
 
 /// Whether an `ALTER TABLE` takes something away that rows of the old shape have: columns, partitions, the name.
@@ -143,7 +192,10 @@ fn alter_contracts(tokens: &[Token]) -> bool {
         }
         let next = word(tokens, i + 1);
         match word(tokens, i).as_str() {
-            "DROP" => !matches!(next.as_str(), "INDEX" | "KEY" | "PRIMARY" | "FOREIGN" | "CONSTRAINT" | "CHECK" | "DEFAULT"),
+            "DROP" => !matches!(
+                next.as_str(),
+                "INDEX" | "KEY" | "PRIMARY" | "FOREIGN" | "CONSTRAINT" | "CHECK" | "DEFAULT"
+            ),
             "RENAME" => !matches!(next.as_str(), "INDEX" | "KEY"),
             "TRUNCATE" | "EXCHANGE" | "DISCARD" => next == "PARTITION",
             _ => false,
@@ -195,7 +247,10 @@ mod tests {
             ("CREATE UNIQUE INDEX i ON t (c)", Expand),
             ("TRUNCATE TABLE t", Contract),
             ("RENAME TABLE a TO b", Contract),
-            ("CREATE DEFINER=`a`@`%` SQL SECURITY INVOKER VIEW v AS SELECT 1", Expand),
+            (
+                "CREATE DEFINER=`a`@`%` SQL SECURITY INVOKER VIEW v AS SELECT 1",
+                Expand,
+            ),
             ("CREATE DEFINER=`user`@`%` PROCEDURE p() SELECT 1", Expand),
             ("CREATE USER a IDENTIFIED BY 'x'", NodeLocal),
             ("ALTER USER a IDENTIFIED BY 'x'", NodeLocal),
@@ -206,16 +261,28 @@ mod tests {
         ] {
             assert_eq!(effect_of(sql), want, "{sql}");
         }
-        assert_eq!(DdlStatement::parse("mysql", "CREATE TABLE t (id INT)").effect(), NodeLocal);
+        assert_eq!(
+            DdlStatement::parse("mysql", "CREATE TABLE t (id INT)").effect(),
+            NodeLocal
+        );
     }
 
     #[test]
     fn identity_ignores_layout_and_comments_but_not_meaning() {
         let id = |schema: &str, sql: &str| DdlStatement::parse(schema, sql).identity().to_owned();
-        assert_eq!(id("shop", "create table T (id int)"), id("shop", "CREATE  TABLE T\n(id INT) -- x"));
-        assert_ne!(id("shop", "CREATE TABLE t (id INT)"), id("shop", "CREATE TABLE T (id INT)"));
+        assert_eq!(
+            id("shop", "create table T (id int)"),
+            id("shop", "CREATE  TABLE T\n(id INT) -- x")
+        );
+        assert_ne!(
+            id("shop", "CREATE TABLE t (id INT)"),
+            id("shop", "CREATE TABLE T (id INT)")
+        );
         assert_ne!(id("shop", "DROP TABLE t"), id("other", "DROP TABLE t"));
-        assert_ne!(id("s", "ALTER TABLE t ALTER c SET DEFAULT 'A'"), id("s", "ALTER TABLE t ALTER c SET DEFAULT 'a'"));
+        assert_ne!(
+            id("s", "ALTER TABLE t ALTER c SET DEFAULT 'A'"),
+            id("s", "ALTER TABLE t ALTER c SET DEFAULT 'a'")
+        );
     }
 
     #[test]

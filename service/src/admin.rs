@@ -144,7 +144,9 @@ fn describe(state: &NodeState) -> (&'static str, Option<String>) {
         NodeState::Connecting => ("connecting", None),
         NodeState::Checking => ("checking", None),
         NodeState::Streaming => ("streaming", None),
-        NodeState::Retrying { error, attempt, .. } => ("retrying", Some(format!("{error} (attempt {attempt})"))),
+        NodeState::Retrying { error, attempt, .. } => {
+            ("retrying", Some(format!("{error} (failed {attempt} times)")))
+        }
         NodeState::Halted { error } => ("halted", Some(error.to_string())),
         NodeState::Stopped => ("stopped", None),
     }

@@ -13,7 +13,7 @@ use anyhow::Context;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
-use tributary_collector::{Collector, CollectorConfig, CollectorHandle};
+use tributary_collector::{Collector, CollectorConfig, CollectorHandle, Identities, NodeUrl, Probe, Start, TlsMode};
 use tributary_dump_server::{Account, AuthPlugin, Privileges, Server, ServerConfig};
 use tributary_flow::{NodeId, NodeTable, limits};
 use tributary_merger::core::Merger;
@@ -146,11 +146,12 @@ impl Pipeline {
         let (starts_in, starts) = mpsc::channel(table.len());
         let (out, batches) = mpsc::channel(limits::MERGED_BATCHES_MAX);
         let (mut fences, mut collectors) = (Vec::new(), Vec::new());
+        let identities = Identities::default();
         for (node, (id, name)) in config.nodes.iter().zip(table.iter()) {
             let (fence_in, fence_out) = mpsc::channel(2);
             fences.push(fence_in);
             collectors.push(Collector::spawn(
-                collector_config(config, node, id, log),
+                collector_config(config, node, id, log, identities.clone()),
                 checkpoint.nodes.get(name).cloned(),
                 tributary_collector::Ports {
                     items: items_in.clone(),
@@ -196,22 +197,17 @@ const ITEM_BATCHES: usize = 256;
 /// What a collector that holds back all others may read beyond its budget at a time.
 const OVERDRAFT_BYTES: usize = 8 << 20;
 
-fn collector_config(config: &Config, node: &config::Node, id: NodeId, log: &GlobalLog) -> CollectorConfig {
-    use tributary_collector::{NodeUrl, Start, TlsMode};
+fn collector_config(
+    config: &Config,
+    node: &config::Node,
+    id: NodeId,
+    log: &GlobalLog,
+    identities: Identities,
+) -> CollectorConfig {
     CollectorConfig {
         node: id,
         name: node.name.clone(),
-        url: NodeUrl {
-            host: node.host.clone(),
-            port: node.port,
-            user: node.user.clone(),
-            password: node.password.0.clone(),
-            tls: match node.tls {
-                config::Tls::Disabled => TlsMode::Disabled,
-                config::Tls::Preferred => TlsMode::Preferred,
-                config::Tls::Required => TlsMode::Required,
-            },
-        },
+        url: node_url(node),
         server_id: config.server.server_id,
         replica_uuid: log.server_uuid(),
         heartbeat: HEARTBEAT,
@@ -221,6 +217,31 @@ fn collector_config(config: &Config, node: &config::Node, id: NodeId, log: &Glob
             config::Start::Gtids(set) => Start::Gtids(set.clone()),
         },
         bytes_max: limits::NODE_BYTES_MAX,
+        identities,
+    }
+}
+
+fn node_url(node: &config::Node) -> NodeUrl {
+    NodeUrl {
+        host: node.host.clone(),
+        port: node.port,
+        user: node.user.clone(),
+        password: node.password.0.clone(),
+        tls: match node.tls {
+            config::Tls::Disabled => TlsMode::Disabled,
+            config::Tls::Preferred => TlsMode::Preferred,
+            config::Tls::Required => TlsMode::Required,
+        },
+        ca: node.tls_ca.clone(),
+    }
+}
+
+/// What `tributary check` asks the nodes.
+pub(crate) fn node_probe(config: &Config) -> Probe {
+    Probe {
+        nodes: config.nodes.iter().map(|n| (n.name.clone(), node_url(n))).collect(),
+        server_id: config.server.server_id,
+        uuid: None,
     }
 }
 

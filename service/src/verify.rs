@@ -6,28 +6,51 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::Context;
-use tributary_store::{RealDisk, verify};
+use anyhow::{Context, bail};
+use tributary_store::verify::{self, VerifyOptions};
+use tributary_store::{INDEX_SUFFIX, RealDisk, RocksKv};
 
 /// Runs the command.
 pub(crate) fn run(dir: &Path, json: bool) -> anyhow::Result<ExitCode> {
     let disk = RealDisk::open(dir).with_context(|| dir.display().to_string())?;
-    let report = verify::verify_dir(&disk).with_context(|| dir.display().to_string())?;
+    let mut options = VerifyOptions { index_name: index_of(dir)?, ..VerifyOptions::default() };
+    let database = dir.join("rocksdb");
+    if database.is_dir() {
+        let kv = RocksKv::open_read_only(&database).with_context(|| database.display().to_string())?;
+        options.committed_end = verify::committed_end(&kv).with_context(|| database.display().to_string())?;
+    }
+    let report = verify::verify_dir(&disk, &options);
     if json {
         println!("{}", serde_json::to_string_pretty(&report)?);
     } else {
-        for fault in &report.faults {
-            println!("{fault}");
-        }
+        report.faults.iter().for_each(|fault| println!("{fault}"));
+        report.notes.iter().for_each(|note| println!("note: {note}"));
+        let faults = report.faults.len() as u64 + report.more_faults;
+        let verdict = if report.is_clean() { "OK".into() } else { format!("{faults} faults") };
         println!(
-            "{}: {} files, {} events, {} transactions, {} bytes: {}",
+            "{}: {} files, {} events, {} transactions, {} bytes: {verdict}",
             dir.display(),
             report.files,
             report.events,
             report.transactions,
-            report.bytes,
-            if report.faults.is_empty() { "OK".into() } else { format!("{} faults", report.faults.len()) }
+            report.bytes
         );
     }
-    Ok(if report.faults.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if report.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The one index file of a directory.
+fn index_of(dir: &Path) -> anyhow::Result<String> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(dir).with_context(|| dir.display().to_string())? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        if name.ends_with(INDEX_SUFFIX) {
+            found.push(name);
+        }
+    }
+    match (found.pop(), found.is_empty()) {
+        (Some(name), true) => Ok(name),
+        (None, _) => bail!("{}: has no binlog index file (*{INDEX_SUFFIX})", dir.display()),
+        (Some(name), false) => bail!("{}: has several index files: {name}, {}", dir.display(), found.join(", ")),
+    }
 }

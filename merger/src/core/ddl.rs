@@ -28,16 +28,30 @@ pub struct DdlJoin {
 impl DdlJoin {
     /// Nothing seen yet.
     pub fn new(nodes: NodeTable) -> Self {
-        Self { nodes, open: BTreeMap::new() }
+        Self {
+            nodes,
+            open: BTreeMap::new(),
+        }
     }
 
     /// The state that [`DdlJoin::save`] returned. Nodes that it does not name have had nothing; an unreadable state is empty.
     pub fn restore(nodes: NodeTable, state: &serde_json::Value) -> Self {
         let mut join = Self::new(nodes);
         for (statement, saved) in state.as_object().into_iter().flatten() {
-            let mut entry = Occurrences { counts: vec![0; join.nodes.len()], emitted: 0 };
-            entry.emitted = saved.get("emitted").and_then(serde_json::Value::as_u64).unwrap_or(0);
-            for (name, count) in saved.get("nodes").and_then(|n| n.as_object()).into_iter().flatten() {
+            let mut entry = Occurrences {
+                counts: vec![0; join.nodes.len()],
+                emitted: 0,
+            };
+            entry.emitted = saved
+                .get("emitted")
+                .and_then(serde_json::Value::as_u64)
+                .unwrap_or(0);
+            for (name, count) in saved
+                .get("nodes")
+                .and_then(|n| n.as_object())
+                .into_iter()
+                .flatten()
+            {
                 if let (Some(id), Some(count)) = (join.nodes.id(name), count.as_u64()) {
                     entry.counts[id.index()] = count;
                 }
@@ -54,7 +68,10 @@ impl DdlJoin {
                 .filter(|(_, count)| **count > 0)
                 .map(|((_, name), count)| (name.to_owned(), (*count).into()))
                 .collect();
-            (statement.clone(), serde_json::json!({ "emitted": entry.emitted, "nodes": nodes }))
+            (
+                statement.clone(),
+                serde_json::json!({ "emitted": entry.emitted, "nodes": nodes }),
+            )
         });
         serde_json::Value::Object(open.collect())
     }
@@ -62,7 +79,10 @@ impl DdlJoin {
     /// Node `node` has the statement now. Whether it is emitted at this place.
     pub fn observe(&mut self, node: NodeId, statement: &DdlStatement) -> bool {
         let n = self.nodes.len();
-        let entry = self.open.entry(statement.identity().to_owned()).or_default();
+        let entry = self
+            .open
+            .entry(statement.identity().to_owned())
+            .or_default();
         entry.counts.resize(n, 0);
         entry.counts[node.index()] += 1;
         let least = entry.counts.iter().copied().min().unwrap_or(0);
@@ -117,7 +137,10 @@ mod tests {
         let mut j = join(2);
         let create = statement("CREATE TABLE t (id INT)");
         assert!(j.observe(NodeId(0), &create));
-        assert!(j.observe(NodeId(0), &create), "second time on the first node");
+        assert!(
+            j.observe(NodeId(0), &create),
+            "second time on the first node"
+        );
         assert!(!j.observe(NodeId(1), &create));
         assert!(!j.observe(NodeId(1), &create));
         assert_eq!(j.pending(), 0);
@@ -126,7 +149,10 @@ mod tests {
     #[test]
     fn state_survives_a_restart() {
         let mut j = join(2);
-        let (create, drop) = (statement("CREATE TABLE t (id INT)"), statement("DROP TABLE u"));
+        let (create, drop) = (
+            statement("CREATE TABLE t (id INT)"),
+            statement("DROP TABLE u"),
+        );
         assert!(j.observe(NodeId(0), &create));
         assert!(!j.observe(NodeId(1), &drop));
         let mut again = DdlJoin::restore(j.nodes.clone(), &j.save());

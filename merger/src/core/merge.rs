@@ -10,16 +10,17 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use smallvec::SmallVec;
-use tributary_binlog::{Gtid, GtidSet, QueryEvent, RawEvent, XaXid, ChecksumAlg};
+use tributary_binlog::{ChecksumAlg, Gtid, GtidSet, QueryEvent, RawEvent, XaXid};
 use tributary_flow::{
-    Checkpoint, Dependency, Fence, FenceStamp, GlobalKind, GlobalTxn, KeyClass, NodeId, NodeItem, NodeProgress,
-    NodeTable, OrderKey, SourcePos, SourceTxn, Tso, TxnKind,
+    Checkpoint, Dependency, Fence, FenceStamp, GlobalKind, GlobalTxn, KeyClass, NodeId, NodeItem,
+    NodeProgress, NodeTable, OrderKey, SourcePos, SourceTxn, Tso, TxnKind,
 };
 use tributary_schema::DdlStatement;
 
 use super::ddl::DdlJoin;
 use super::node::{Frontier, NodeStream};
 use crate::MergeError;
+use crate::error::BranchPlace;
 
 /// Where to go on: the checkpoint behind the last emitted transaction.
 pub type Resume = Checkpoint;
@@ -104,8 +105,15 @@ pub struct Merger {
 impl Merger {
     /// A merger of the nodes in `table` that goes on behind `resume`.
     pub fn new(table: NodeTable, resume: &Resume) -> Self {
-        let clamp = if resume.last_time == 0 { 0 } else { resume.last_time + 1 };
-        let nodes = table.iter().map(|(id, _)| NodeStream::new(id, resume.last_tso, clamp)).collect();
+        let clamp = if resume.last_time == 0 {
+            0
+        } else {
+            resume.last_time + 1
+        };
+        let nodes = table
+            .iter()
+            .map(|(id, _)| NodeStream::new(id, resume.last_tso, clamp))
+            .collect();
         let progress = (table.iter())
             .map(|(_, name)| resume.nodes.get(name).cloned().unwrap_or_default())
             .collect();
@@ -148,22 +156,26 @@ impl Merger {
 
     fn transaction(&mut self, node: NodeId, txn: Box<SourceTxn>) -> Result<(), MergeError> {
         if self.progress[node.index()].emitted.contains(&txn.gtid) {
-            return Err(MergeError::Repeated { node: self.name(node), gtid: txn.gtid, pos: txn.end });
+            let gtid = Box::new(txn.gtid);
+            return Err(MergeError::Repeated {
+                node: self.name(node),
+                gtid,
+                pos: txn.end,
+            });
         }
-        match &txn.kind {
+        match txn.kind {
             TxnKind::Local | TxnKind::OnePhase(_) | TxnKind::Ddl => {
                 let key = self.nodes[node.index()].local(&txn);
                 self.push(key, node, txn, None);
             }
             TxnKind::Prepare(xid) => {
-                let xid = xid.clone();
-                if let Err(txn) = self.nodes[node.index()].prepare(xid.clone(), txn) {
-                    return Err(MergeError::PreparedTwice { node: self.name(node), xid, gtid: txn.gtid, pos: txn.end });
+                if let Err(txn) = self.nodes[node.index()].prepare(xid, txn) {
+                    return Err(MergeError::PreparedTwice(self.place(node, xid, &txn)));
                 }
             }
             TxnKind::Commit(xid) => self.commit(node, xid, &txn)?,
             TxnKind::Rollback(xid) => {
-                if let Some(resolved) = self.nodes[node.index()].resolve(xid) {
+                if let Some(resolved) = self.nodes[node.index()].resolve(&xid) {
                     self.done(node, resolved.prepare.gtid);
                 }
                 self.done(node, txn.gtid);
@@ -173,35 +185,39 @@ impl Merger {
         Ok(())
     }
 
-    fn commit(&mut self, node: NodeId, xid: &XaXid, group: &SourceTxn) -> Result<(), MergeError> {
-        let Some(resolved) = self.nodes[node.index()].resolve(xid) else {
+    fn commit(&mut self, node: NodeId, xid: XaXid, group: &SourceTxn) -> Result<(), MergeError> {
+        let Some(resolved) = self.nodes[node.index()].resolve(&xid) else {
             return self.orphan(node, xid, group);
         };
-        let (gtid, pos) = (group.gtid, group.end);
         let Some(tso) = group.tso else {
-            return Err(MergeError::CommitWithoutTso { node: self.name(node), xid: xid.clone(), gtid, pos });
+            return Err(MergeError::CommitWithoutTso(self.place(node, xid, group)));
         };
         let floor = resolved.floor;
         if tso <= floor {
-            return Err(MergeError::OracleWentBack { node: self.name(node), xid: xid.clone(), tso, floor, gtid, pos });
+            let at = self.place(node, xid, group);
+            return Err(MergeError::OracleWentBack { at, tso, floor });
         }
         self.nodes[node.index()].committed(tso);
         self.observed = self.observed.max(tso);
         let commit = CommitGroup {
-            gtid,
+            gtid: group.gtid,
             immediate_commit: group.immediate_commit,
             timestamp: group.timestamp,
             version: group.immediate_server_version,
         };
-        self.push(OrderKey::distributed(tso), node, resolved.prepare, Some(commit));
+        self.push(
+            OrderKey::distributed(tso),
+            node,
+            resolved.prepare,
+            Some(commit),
+        );
         Ok(())
     }
 
     /// A commit whose prepare this stream never saw: legitimate only where reading began behind that prepare.
-    fn orphan(&mut self, node: NodeId, xid: &XaXid, group: &SourceTxn) -> Result<(), MergeError> {
+    fn orphan(&mut self, node: NodeId, xid: XaXid, group: &SourceTxn) -> Result<(), MergeError> {
         if self.progress[node.index()].before_start.is_empty() {
-            let (gtid, pos) = (group.gtid, group.end);
-            return Err(MergeError::UnknownBranch { node: self.name(node), xid: xid.clone(), gtid, pos });
+            return Err(MergeError::UnknownBranch(self.place(node, xid, group)));
         }
         self.orphans += 1;
         if let Some(tso) = group.tso {
@@ -212,9 +228,30 @@ impl Merger {
         Ok(())
     }
 
-    fn push(&mut self, key: OrderKey, node: NodeId, txn: Box<SourceTxn>, commit: Option<CommitGroup>) {
+    fn place(&self, node: NodeId, xid: XaXid, txn: &SourceTxn) -> Box<BranchPlace> {
+        Box::new(BranchPlace {
+            node: self.name(node),
+            xid,
+            gtid: txn.gtid,
+            pos: txn.end,
+        })
+    }
+
+    fn push(
+        &mut self,
+        key: OrderKey,
+        node: NodeId,
+        txn: Box<SourceTxn>,
+        commit: Option<CommitGroup>,
+    ) {
         self.arrivals += 1;
-        self.heap.push(Reverse(Entry { key, arrival: self.arrivals, node, txn, commit }));
+        self.heap.push(Reverse(Entry {
+            key,
+            arrival: self.arrivals,
+            node,
+            txn,
+            commit,
+        }));
     }
 
     fn done(&mut self, node: NodeId, gtid: Gtid) {
@@ -244,7 +281,11 @@ impl Merger {
 
     /// The key below which everything has been told by every node.
     pub fn frontier(&self) -> Frontier {
-        self.nodes.iter().map(NodeStream::frontier).min().unwrap_or(OrderKey::MIN)
+        self.nodes
+            .iter()
+            .map(NodeStream::frontier)
+            .min()
+            .unwrap_or(OrderKey::MIN)
     }
 
     /// Moves up to `max_bytes` of transactions that are due into `out`. Returns whether more are due.
@@ -275,12 +316,20 @@ impl Merger {
         let mut txn = global(&first, GlobalKind::Rows, first.key.tso.micros());
         let gtrid = first.gtrid().to_vec();
         txn.parts.push(first.txn.body);
-        while self.heap.peek().is_some_and(|Reverse(e)| e.key == txn.key && e.gtrid() == gtrid) {
-            let Some(Reverse(branch)) = self.heap.pop() else { break };
+        while self
+            .heap
+            .peek()
+            .is_some_and(|Reverse(e)| e.key == txn.key && e.gtrid() == gtrid)
+        {
+            let Some(Reverse(branch)) = self.heap.pop() else {
+                break;
+            };
             self.account(&branch);
             let part = global(&branch, GlobalKind::Rows, 0);
             txn.immediate_commit = txn.immediate_commit.max(part.immediate_commit);
-            txn.immediate_server_version = txn.immediate_server_version.max(part.immediate_server_version);
+            txn.immediate_server_version = txn
+                .immediate_server_version
+                .max(part.immediate_server_version);
             txn.timestamp = txn.timestamp.max(part.timestamp);
             txn.parts.push(branch.txn.body);
         }
@@ -300,10 +349,16 @@ impl Merger {
     }
 
     fn statement_is_due(&mut self, entry: &Entry) -> bool {
-        let Some(bytes) = entry.txn.body.segments().first() else { return false };
+        let Some(bytes) = entry.txn.body.segments().first() else {
+            return false;
+        };
         let query = RawEvent::parse_unverified(bytes, ChecksumAlg::None)
             .ok()
-            .and_then(|raw| QueryEvent::parse(raw.body).ok().map(|q| DdlStatement::of(q.schema, q.query)));
+            .and_then(|raw| {
+                QueryEvent::parse(raw.body)
+                    .ok()
+                    .map(|q| DdlStatement::of(q.schema, q.query))
+            });
         query.is_some_and(|statement| self.ddl.observe(entry.node, &statement))
     }
 
@@ -320,14 +375,25 @@ impl Merger {
         let nodes = (self.table.iter().zip(&self.progress))
             .map(|((_, name), progress)| (name.to_owned(), progress.clone()))
             .collect();
-        Checkpoint { nodes, last_tso: self.last.tso, last_time: self.last.time, ddl: self.ddl.save() }
+        Checkpoint {
+            nodes,
+            last_tso: self.last.tso,
+            last_time: self.last.time,
+            ddl: self.ddl.save(),
+        }
     }
 
     /// Nodes that should be asked for the end of their binlog now, with the stamp to keep: those that hold back the next
     /// transaction and are not being asked already.
     /// Nodes for which `ready` is false are left out.
-    pub fn poll_fences(&mut self, ready: impl Fn(NodeId) -> bool, out: &mut Vec<(NodeId, FenceStamp)>) {
-        let Some(Reverse(head)) = self.heap.peek() else { return };
+    pub fn poll_fences(
+        &mut self,
+        ready: impl Fn(NodeId) -> bool,
+        out: &mut Vec<(NodeId, FenceStamp)>,
+    ) {
+        let Some(Reverse(head)) = self.heap.peek() else {
+            return;
+        };
         let stamp = FenceStamp {
             tso: self.observed,
             time: self.nodes.iter().map(NodeStream::clamp).max().unwrap_or(0),
@@ -345,7 +411,9 @@ impl Merger {
 
     /// Why the next transaction waits: one entry for each node that holds it back. Empty when nothing waits.
     pub fn blocked(&self) -> Vec<(NodeId, BlockedOn)> {
-        let Some(Reverse(head)) = self.heap.peek() else { return Vec::new() };
+        let Some(Reverse(head)) = self.heap.peek() else {
+            return Vec::new();
+        };
         (self.table.iter())
             .filter(|(id, _)| head.key >= self.nodes[id.index()].frontier())
             .map(|(id, _)| (id, self.blocked_on(id, &head.key)))
@@ -356,7 +424,7 @@ impl Merger {
         let node = &self.nodes[id.index()];
         match node.first_unresolved() {
             Some(prepare) if !node.fence_helps(head) => match &prepare.kind {
-                TxnKind::Prepare(xid) => BlockedOn::Prepare(xid.clone(), prepare.gtid, prepare.end),
+                TxnKind::Prepare(xid) => BlockedOn::Prepare(*xid, prepare.gtid, prepare.end),
                 _ => BlockedOn::NoData,
             },
             _ if node.fence_ahead() => BlockedOn::Fence(node.position()),

@@ -122,12 +122,20 @@ impl NodeStream {
     }
 
     /// A branch is prepared. `Err` gives it back when its xid is prepared already.
-    pub(super) fn prepare(&mut self, xid: XaXid, txn: Box<SourceTxn>) -> Result<(), Box<SourceTxn>> {
+    pub(super) fn prepare(
+        &mut self,
+        xid: XaXid,
+        txn: Box<SourceTxn>,
+    ) -> Result<(), Box<SourceTxn>> {
         if self.places.contains_key(&xid) {
             return Err(txn);
         }
-        self.places.insert(xid, self.departed + self.prepared.len() as u64);
-        self.prepared.push_back(Prepared { floor: self.base, txn: Some(txn) });
+        self.places
+            .insert(xid, self.departed + self.prepared.len() as u64);
+        self.prepared.push_back(Prepared {
+            floor: self.base,
+            txn: Some(txn),
+        });
         Ok(())
     }
 
@@ -136,7 +144,10 @@ impl NodeStream {
         let place = self.places.remove(xid)?;
         let index = usize::try_from(place - self.departed).ok()?;
         let entry = self.prepared.get_mut(index)?;
-        let resolved = Resolved { prepare: entry.txn.take()?, floor: entry.floor };
+        let resolved = Resolved {
+            prepare: entry.txn.take()?,
+            floor: entry.floor,
+        };
         while self.prepared.front().is_some_and(|p| p.txn.is_none()) {
             self.prepared.pop_front();
             self.departed += 1;
@@ -166,6 +177,9 @@ impl NodeStream {
         self.base = self.base.max(fence.stamp.tso);
         self.clamp = self.clamp.max(fence.stamp.time.saturating_add(1));
         // An answer may arrive when the stream is past it: it acts only from here on, and is recorded so.
-        Some(Fence { pos: self.pos, ..fence })
+        Some(Fence {
+            pos: self.pos,
+            ..fence
+        })
     }
 }

@@ -6,7 +6,8 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use tributary_binlog::{Gno, Gtid, Sid, Tag, XaXid};
 use tributary_flow::{
-    Body, Checkpoint, Fence, FenceStamp, GlobalTxn, NodeId, NodeItem, NodeTable, SourcePos, SourceTxn, Tso, TxnKind,
+    Body, Checkpoint, Fence, FenceStamp, GlobalTxn, NodeId, NodeItem, NodeTable, SourcePos,
+    SourceTxn, Tso, TxnKind,
 };
 
 use super::merge::{BlockedOn, Merger};
@@ -56,7 +57,12 @@ struct Distributed {
 }
 
 fn xid(id: u64, node: usize) -> XaXid {
-    XaXid::new(1, format!("g{id}").as_bytes(), format!("n{node}").as_bytes()).unwrap()
+    XaXid::new(
+        1,
+        format!("g{id}").as_bytes(),
+        format!("n{node}").as_bytes(),
+    )
+    .unwrap()
 }
 
 impl Cluster {
@@ -83,7 +89,9 @@ impl Cluster {
         let gtid = gtid(node, place as u64 + 1);
         let clock = self.clocks[node];
         self.written_at[node].push(self.oracle);
-        self.streams[node].push(NodeItem::Txn(Box::new(source(gtid, kind, place, clock, tso, body))));
+        self.streams[node].push(NodeItem::Txn(Box::new(source(
+            gtid, kind, place, clock, tso, body,
+        ))));
         place
     }
 
@@ -103,7 +111,14 @@ impl Cluster {
                 let rollback = self.rng.chance(15);
                 let id = self.fresh();
                 let (prepared, tso, committed) = (Vec::new(), None, 0);
-                self.open.push(Distributed { id, nodes, prepared, tso, rollback, committed });
+                self.open.push(Distributed {
+                    id,
+                    nodes,
+                    prepared,
+                    tso,
+                    rollback,
+                    committed,
+                });
             }
             _ if self.open.is_empty() => {}
             _ => {
@@ -131,10 +146,17 @@ impl Cluster {
         } else {
             let (node, prepared) = self.open[i].prepared[self.open[i].committed];
             let tso = self.open[i].tso;
-            let kind = if tso.is_some() { TxnKind::Commit } else { TxnKind::Rollback };
+            let kind = if tso.is_some() {
+                TxnKind::Commit
+            } else {
+                TxnKind::Rollback
+            };
             let place = self.write(node, kind(xid(id, node)), tso, None);
             if tso.is_some() {
-                self.windows.entry(id).or_default().push((node, prepared, place));
+                self.windows
+                    .entry(id)
+                    .or_default()
+                    .push((node, prepared, place));
             }
             self.open[i].committed += 1;
             if self.open[i].committed == self.open[i].nodes.len() {
@@ -152,20 +174,37 @@ impl Cluster {
 
     /// Number of items of `node` that may have been its whole binlog at a moment after `tso` was handed out.
     fn end_after(&self, node: usize, tso: Tso, rng: &mut Rng) -> u64 {
-        let least = self.written_at[node].iter().filter(|at| **at < tso.micros()).count();
+        let least = self.written_at[node]
+            .iter()
+            .filter(|at| **at < tso.micros())
+            .count();
         (least + rng.below(self.written_at[node].len() - least + 1)) as u64
     }
 }
 
 fn gtid(node: usize, n: u64) -> Gtid {
-    Gtid { sid: Sid([node as u8 + 1; 16]), tag: Tag::EMPTY, gno: Gno::new(n).unwrap() }
+    Gtid {
+        sid: Sid([node as u8 + 1; 16]),
+        tag: Tag::EMPTY,
+        gno: Gno::new(n).unwrap(),
+    }
 }
 
-fn source(gtid: Gtid, kind: TxnKind, place: usize, clock: u64, tso: Option<u64>, body: Option<u64>) -> SourceTxn {
+fn source(
+    gtid: Gtid,
+    kind: TxnKind,
+    place: usize,
+    clock: u64,
+    tso: Option<u64>,
+    body: Option<u64>,
+) -> SourceTxn {
     SourceTxn {
         gtid,
         kind,
-        end: SourcePos { file: 1, offset: (place as u64 + 1) * 100 },
+        end: SourcePos {
+            file: 1,
+            offset: (place as u64 + 1) * 100,
+        },
         tso: tso.map(|t| Tso::new(t).unwrap()),
         original_commit: tso.unwrap_or(clock),
         immediate_commit: clock,
@@ -174,7 +213,9 @@ fn source(gtid: Gtid, kind: TxnKind, place: usize, clock: u64, tso: Option<u64>,
         original_server_version: 90704,
         immediate_server_version: 90704,
         timestamp: 1,
-        body: body.map_or_else(Body::default, |id| Body::new(Bytes::from(id.to_be_bytes().to_vec()))),
+        body: body.map_or_else(Body::default, |id| {
+            Body::new(Bytes::from(id.to_be_bytes().to_vec()))
+        }),
     }
 }
 
@@ -193,7 +234,11 @@ fn started(n: usize, resume: &Checkpoint) -> Merger {
 }
 
 fn written(txn: &GlobalTxn) -> naive::Written {
-    let bytes = txn.parts.iter().flat_map(|p| p.segments().concat()).collect();
+    let bytes = txn
+        .parts
+        .iter()
+        .flat_map(|p| p.segments().concat())
+        .collect();
     (txn.key, bytes)
 }
 
@@ -242,8 +287,15 @@ impl<'a> Delivery<'a> {
                 self.merger.poll_fences(|_| true, &mut wanted);
                 for (id, stamp) in wanted {
                     let end = self.cluster.end_after(id.index(), stamp.tso, &mut self.rng);
-                    let pos = SourcePos { file: 1, offset: end * 100 };
-                    self.answers.push(Fence { node: id, pos, stamp });
+                    let pos = SourcePos {
+                        file: 1,
+                        offset: end * 100,
+                    };
+                    self.answers.push(Fence {
+                        node: id,
+                        pos,
+                        stamp,
+                    });
                 }
             }
             8 if !self.answers.is_empty() => {
@@ -261,9 +313,17 @@ impl<'a> Delivery<'a> {
     fn run(mut self) -> (Vec<GlobalTxn>, Vec<Fence>, Merger) {
         let mut quiet = 0;
         while quiet < 200 {
-            let before = (self.out.len(), self.given.iter().sum::<usize>(), self.passed.len());
+            let before = (
+                self.out.len(),
+                self.given.iter().sum::<usize>(),
+                self.passed.len(),
+            );
             self.step();
-            let after = (self.out.len(), self.given.iter().sum::<usize>(), self.passed.len());
+            let after = (
+                self.out.len(),
+                self.given.iter().sum::<usize>(),
+                self.passed.len(),
+            );
             quiet = if before == after { quiet + 1 } else { 0 };
         }
         while self.merger.poll(&mut self.out, 1_000) {}
@@ -275,11 +335,20 @@ impl<'a> Delivery<'a> {
 fn assert_commit_before_prepare(cluster: &Cluster, out: &[GlobalTxn]) {
     let place: HashMap<u64, usize> = out.iter().enumerate().map(|(i, t)| (id_of(t), i)).collect();
     assert_eq!(place.len(), out.len(), "nothing twice");
-    assert_eq!(place.len(), cluster.windows.len(), "nothing lost, nothing made up");
+    assert_eq!(
+        place.len(),
+        cluster.windows.len(),
+        "nothing lost, nothing made up"
+    );
     for (id1, w1) in &cluster.windows {
         for (id2, w2) in &cluster.windows {
-            let before = w1.iter().any(|(n1, _, c1)| w2.iter().any(|(n2, p2, _)| n1 == n2 && c1 < p2));
-            assert!(!before || place[id1] < place[id2], "{id1} committed before {id2} was prepared");
+            let before = w1
+                .iter()
+                .any(|(n1, _, c1)| w2.iter().any(|(n2, p2, _)| n1 == n2 && c1 < p2));
+            assert!(
+                !before || place[id1] < place[id2],
+                "{id1} committed before {id2} was prepared"
+            );
         }
     }
 }
@@ -357,8 +426,15 @@ fn replay(cluster: &Cluster, fences: &[Fence], seed: u64) -> Vec<GlobalTxn> {
     let n = cluster.streams.len();
     let mut merger = started(n, &Checkpoint::default());
     let (mut rng, mut given, mut out) = (Rng::new(seed), vec![0; n], Vec::new());
-    let mut queues: Vec<Vec<Fence>> =
-        (0..n).map(|i| fences.iter().filter(|f| f.node.index() == i).copied().collect()).collect();
+    let mut queues: Vec<Vec<Fence>> = (0..n)
+        .map(|i| {
+            fences
+                .iter()
+                .filter(|f| f.node.index() == i)
+                .copied()
+                .collect()
+        })
+        .collect();
     for (i, queue) in queues.iter_mut().enumerate() {
         queue.reverse();
         if let Some(fence) = queue.pop() {
@@ -366,7 +442,11 @@ fn replay(cluster: &Cluster, fences: &[Fence], seed: u64) -> Vec<GlobalTxn> {
         }
         assert!(i < n);
     }
-    while given.iter().zip(&cluster.streams).any(|(g, s)| *g < s.len()) {
+    while given
+        .iter()
+        .zip(&cluster.streams)
+        .any(|(g, s)| *g < s.len())
+    {
         let node = rng.below(n);
         if let Some(item) = cluster.streams[node].get(given[node]) {
             given[node] += 1;
@@ -399,23 +479,46 @@ fn refill(merger: &mut Merger, queues: &mut [Vec<Fence>]) {
 
 fn txn(kind: TxnKind, place: usize, tso: Option<u64>) -> NodeItem {
     let body = matches!(kind, TxnKind::Local | TxnKind::Prepare(_)).then_some(place as u64);
-    NodeItem::Txn(Box::new(source(gtid(0, place as u64 + 1), kind, place, 1_000, tso, body)))
+    NodeItem::Txn(Box::new(source(
+        gtid(0, place as u64 + 1),
+        kind,
+        place,
+        1_000,
+        tso,
+        body,
+    )))
 }
 
 #[test]
 fn an_unresolved_prepare_is_named_as_what_blocks() {
     let mut m = Merger::new(table(2), &Checkpoint::default());
-    m.handle(NodeId(0), txn(TxnKind::Prepare(xid(1, 0)), 0, None)).unwrap();
-    m.handle(NodeId(0), txn(TxnKind::Prepare(xid(2, 0)), 1, None)).unwrap();
-    m.handle(NodeId(0), txn(TxnKind::Commit(xid(2, 0)), 2, Some(500))).unwrap();
+    m.handle(NodeId(0), txn(TxnKind::Prepare(xid(1, 0)), 0, None))
+        .unwrap();
+    m.handle(NodeId(0), txn(TxnKind::Prepare(xid(2, 0)), 1, None))
+        .unwrap();
+    m.handle(NodeId(0), txn(TxnKind::Commit(xid(2, 0)), 2, Some(500)))
+        .unwrap();
     let (blocked, mut out) = (m.blocked(), Vec::new());
     assert!(!m.poll(&mut out, u64::MAX) && out.is_empty());
-    assert!(matches!(&blocked[0], (NodeId(0), BlockedOn::Prepare(x, ..)) if *x == xid(1, 0)), "{blocked:?}");
-    assert!(matches!(&blocked[1], (NodeId(1), BlockedOn::NoData)), "{blocked:?}");
+    assert!(
+        matches!(&blocked[0], (NodeId(0), BlockedOn::Prepare(x, ..)) if *x == xid(1, 0)),
+        "{blocked:?}"
+    );
+    assert!(
+        matches!(&blocked[1], (NodeId(1), BlockedOn::NoData)),
+        "{blocked:?}"
+    );
     let mut wanted = Vec::new();
     m.poll_fences(|_| true, &mut wanted);
-    let stamp = FenceStamp { tso: Tso::new(500).unwrap(), time: 0 };
-    assert_eq!(wanted, [(NodeId(1), stamp)], "no fence helps against a prepare");
+    let stamp = FenceStamp {
+        tso: Tso::new(500).unwrap(),
+        time: 0,
+    };
+    assert_eq!(
+        wanted,
+        [(NodeId(1), stamp)],
+        "no fence helps against a prepare"
+    );
     wanted.clear();
     m.poll_fences(|_| true, &mut wanted);
     assert!(wanted.is_empty(), "one question at a time");
@@ -425,31 +528,50 @@ fn an_unresolved_prepare_is_named_as_what_blocks() {
 fn contradictions_halt() {
     let fresh = || Merger::new(table(1), &Checkpoint::default());
     let (mut m, n) = (fresh(), NodeId(0));
-    m.handle(n, txn(TxnKind::Prepare(xid(1, 0)), 0, None)).unwrap();
+    m.handle(n, txn(TxnKind::Prepare(xid(1, 0)), 0, None))
+        .unwrap();
     let again = m.handle(n, txn(TxnKind::Prepare(xid(1, 0)), 1, None));
-    assert!(matches!(again, Err(MergeError::PreparedTwice { .. })), "{again:?}");
+    assert!(
+        matches!(again, Err(MergeError::PreparedTwice { .. })),
+        "{again:?}"
+    );
     let no_tso = m.handle(n, txn(TxnKind::Commit(xid(1, 0)), 2, None));
-    assert!(matches!(no_tso, Err(MergeError::CommitWithoutTso { .. })), "{no_tso:?}");
+    assert!(
+        matches!(no_tso, Err(MergeError::CommitWithoutTso { .. })),
+        "{no_tso:?}"
+    );
 
     let mut m = fresh();
     let unknown = m.handle(n, txn(TxnKind::Commit(xid(9, 0)), 0, Some(5)));
-    assert!(matches!(unknown, Err(MergeError::UnknownBranch { .. })), "{unknown:?}");
+    assert!(
+        matches!(unknown, Err(MergeError::UnknownBranch { .. })),
+        "{unknown:?}"
+    );
 
     let mut m = fresh();
     for (place, (kind, tso)) in [
         (TxnKind::Prepare(xid(1, 0)), None),
         (TxnKind::Commit(xid(1, 0)), Some(50)),
         (TxnKind::Prepare(xid(2, 0)), None),
-    ].into_iter().enumerate() {
+    ]
+    .into_iter()
+    .enumerate()
+    {
         m.handle(n, txn(kind, place, tso)).unwrap();
     }
     let back = m.handle(n, txn(TxnKind::Commit(xid(2, 0)), 3, Some(50)));
-    assert!(matches!(back, Err(MergeError::OracleWentBack { .. })), "{back:?}");
+    assert!(
+        matches!(back, Err(MergeError::OracleWentBack { .. })),
+        "{back:?}"
+    );
 
     let mut m = fresh();
     m.handle(n, txn(TxnKind::Empty, 0, None)).unwrap();
     let twice = m.handle(n, txn(TxnKind::Empty, 0, None));
-    assert!(matches!(twice, Err(MergeError::Repeated { .. })), "{twice:?}");
+    assert!(
+        matches!(twice, Err(MergeError::Repeated { .. })),
+        "{twice:?}"
+    );
 }
 
 #[test]
@@ -458,6 +580,7 @@ fn a_commit_prepared_before_the_start_is_not_ours() {
     let mut before = tributary_binlog::GtidSet::new();
     before.add(gtid(7, 1));
     m.set_before_start(NodeId(0), before);
-    m.handle(NodeId(0), txn(TxnKind::Commit(xid(9, 0)), 0, Some(5))).unwrap();
+    m.handle(NodeId(0), txn(TxnKind::Commit(xid(9, 0)), 0, Some(5)))
+        .unwrap();
     assert_eq!((m.orphans(), m.waiting()), (1, 0));
 }

@@ -48,9 +48,9 @@ pub struct Cluster {
 pub enum Tls {
     /// Never.
     Disabled,
-    /// When the server offers it; the certificate is not verified.
+    /// When the server offers it.
     Preferred,
-    /// Always, and the certificate must verify.
+    /// Always.
     Required,
 }
 
@@ -80,6 +80,8 @@ pub struct Node {
     pub password: Secret,
     /// Encryption.
     pub tls: Tls,
+    /// PEM file of the authority that must have signed the node's certificate.
+    pub tls_ca: Option<PathBuf>,
     /// Where to begin.
     pub start: Start,
 }
@@ -277,6 +279,7 @@ fn node(mut t: Table<'_>, env: &Env<'_>) -> Option<Node> {
         Some("required") => Tls::Required,
         _ => Tls::Preferred,
     };
+    let tls_ca = t.text("tls_ca").map(|p| env.path(&p));
     let start = match t.text("start").as_deref() {
         None | Some("earliest") => Start::Earliest,
         Some("current") => Start::Current,
@@ -293,7 +296,7 @@ fn node(mut t: Table<'_>, env: &Env<'_>) -> Option<Node> {
     let password = env.password(&mut t, in_url);
     t.finish();
     match parsed? {
-        Ok(url) => Some(Node { name: name?, host: url.host, port: url.port, user: url.user, password, tls, start }),
+        Ok(url) => Some(Node { name: name?, host: url.host, port: url.port, user: url.user, password, tls, tls_ca, start }),
         Err(problem) => {
             env.problems.add(&url_path, &problem);
             None

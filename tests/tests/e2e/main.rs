@@ -1,0 +1,11 @@
+//! The whole service between real MySQL nodes and real clients.
+//!
+//! Each module is one story; `world` sets the stage.
+
+mod bad_input;
+mod crash;
+mod files;
+mod merge;
+mod replay;
+mod sum;
+mod world;

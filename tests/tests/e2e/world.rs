@@ -1,0 +1,108 @@
+//! The stage: three nodes, the service, a bank. In: how it should be. Out: running servers, and the checks every story ends with.
+
+use std::path::Path;
+use std::process::{Output, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use tributary_tests::bank::{Bank, BankOptions};
+use tributary_tests::cluster::Cluster;
+use tributary_tests::compare::{CompareOptions, compare};
+use tributary_tests::mysqld::Mysqld;
+use tributary_tests::service::{Service, ServiceOptions};
+use tributary_tests::tools::mysql_program;
+
+/// How long clients may take to catch up.
+pub(crate) const CATCH_UP: Duration = Duration::from_secs(120);
+
+/// Nodes and a service in front of them.
+pub(crate) struct World {
+    // Dropped first: it reads the nodes.
+    pub(crate) service: Service,
+    pub(crate) cluster: Cluster,
+}
+
+impl World {
+    /// Three nodes and a service; `adjust` changes its options.
+    pub(crate) async fn start(adjust: impl FnOnce(&mut ServiceOptions)) -> Result<Self> {
+        let cluster = Cluster::start(3).await?;
+        let mut options = ServiceOptions::new("tso", &cluster.nodes);
+        adjust(&mut options);
+        let service = Service::start(options, cluster.dir()).await?;
+        Ok(Self { service, cluster })
+    }
+
+    /// A bank on the nodes, opened.
+    pub(crate) async fn bank(&self, options: BankOptions) -> Result<Arc<Bank>> {
+        let bank = Bank::new(self.cluster.app_opts(), options)?;
+        bank.open().await?;
+        Ok(bank)
+    }
+
+    /// A MySQL replica of the service, by GTID auto-position.
+    pub(crate) async fn replica(&self, name: &str, server_id: u32) -> Result<Mysqld> {
+        let replica = self.cluster.start_replica(name, server_id).await?;
+        replica.replicate_from(&self.service.source()).await?;
+        Ok(replica)
+    }
+
+    /// Waits until `replica` has everything the bank has committed, and compares every table with the union of the shards.
+    pub(crate) async fn same(&self, bank: &Bank, replica: &Mysqld) -> Result<()> {
+        let marker = bank.mark().await?;
+        replica.wait_until(&marker.query(), CATCH_UP).await.with_context(|| self.service.log_tail())?;
+        let shards: Vec<_> = self.cluster.nodes.iter().map(Mysqld::root_opts).collect();
+        let result = compare(&shards, &replica.root_opts(), &CompareOptions::default()).await?;
+        ensure!(result.is_same(), "{}: {result}", replica.name());
+        println!("{}: {result}", replica.name());
+        Ok(())
+    }
+
+    /// `tributary verify` on the service's directory says that all is well.
+    pub(crate) async fn verified(&self) -> Result<()> {
+        let dir = self.service.data_dir();
+        let output = self.service.command(&["verify".as_ref(), dir.as_os_str()]).await?;
+        ensure!(output.status.success(), "verify: {}", text(&output));
+        Ok(())
+    }
+
+    /// Number of the last transaction that is durable.
+    pub(crate) async fn last_gno(&self) -> Result<u64> {
+        let executed = self.service.status().await?.gtid_executed();
+        let last = executed.rsplit([':', '-']).next().unwrap_or_default();
+        last.parse().with_context(|| format!("GTID set {executed:?}"))
+    }
+
+    /// The service has logged nothing at ERROR.
+    pub(crate) fn no_errors_logged(&self) -> Result<()> {
+        let log = std::fs::read_to_string(self.service.log_path())?;
+        let errors: Vec<&str> = log.lines().filter(|l| l.contains("ERROR") || l.contains("panicked")).collect();
+        ensure!(errors.is_empty(), "the log has errors:\n{}", errors.join("\n"));
+        Ok(())
+    }
+}
+
+/// Runs one of MySQL's programs.
+pub(crate) async fn mysql(program: &str, args: &[&str], dir: &Path) -> Result<Output> {
+    let mut command = tokio::process::Command::new(mysql_program(program)?);
+    Ok(command.args(args).current_dir(dir).stdin(Stdio::null()).output().await?)
+}
+
+/// What a program printed.
+pub(crate) fn text(output: &Output) -> String {
+    let both = [output.stdout.as_slice(), output.stderr.as_slice()].concat();
+    String::from_utf8_lossy(&both).into_owned()
+}
+
+/// Names of the binlog files of a directory, in order.
+pub(crate) fn binlogs(dir: &Path) -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(dir)? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        if name.starts_with("binlog.") && !name.ends_with(".index") {
+            names.push(name);
+        }
+    }
+    names.sort();
+    Ok(names)
+}
