@@ -363,12 +363,8 @@ impl LogWriter {
                 .map(|entry| &entry.file);
             write_index(&*self.disk, &self.options.index_name(), files)?;
         }
-        let group_start = match self.log.durable() {
-            end if end.file == file => end.offset,
-            _ => 0,
-        };
-        if group_start == 0 || group_start - self.state.verify_from >= VERIFY_STEP_BYTES {
-            self.state.verify_from = group_start;
+        if self.group.bytes {
+            self.advance_verify_from();
         }
         let batch = self.batch()?;
         self.kv.write(&batch, true)?;
@@ -390,6 +386,16 @@ impl LogWriter {
             ..Group::default()
         };
         Ok(end)
+    }
+
+    /// Chooses where recovery will begin to check: at this group's start, or before it while little lies between.
+    fn advance_verify_from(&mut self) {
+        let end = self.log.durable();
+        if end.file != self.active.file {
+            self.state.verify_from = 0;
+        } else if end.offset.saturating_sub(self.state.verify_from) >= VERIFY_STEP_BYTES {
+            self.state.verify_from = end.offset;
+        }
     }
 
     /// What a commit writes to the index database.

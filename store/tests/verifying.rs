@@ -88,15 +88,12 @@ fn a_removed_event_is_found_even_if_positions_were_corrected() {
     disk.put(name, &cut);
     assert!(texts(&verify(&disk)).contains("end_log_pos"));
     // Removed and everything behind it written anew: for each single event of the file.
-    for gone in 0..all.len() {
+    for (gone, event) in all.iter().enumerate() {
         disk.put(name, &good);
         forge(&disk, name, |i, _| usize::from(i != gone));
         let report = verify(&disk);
-        assert!(
-            !report.is_clean(),
-            "event {gone}, {}",
-            all[gone].header.event_type
-        );
+        let event_type = event.header.event_type;
+        assert!(!report.is_clean(), "event {gone}, {event_type}");
     }
 }
 

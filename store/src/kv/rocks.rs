@@ -113,7 +113,7 @@ impl Kv for RocksKv {
         }
         let mut options = WriteOptions::default();
         options.set_sync(synced);
-        self.db.write_opt(&out, &options).map_err(error)
+        self.db.write_opt(out, &options).map_err(error)
     }
 }
 
