@@ -1,0 +1,27 @@
+//! Serves the global binlog to MySQL's replication clients.
+//!
+//! In: a [`GlobalLog`](tributary_store::GlobalLog) that grows, accounts, TCP connections. Out: what a MySQL source says:
+//! the handshake, the statements replicas, mysqlbinlog, Debezium, Canal and others ask first, and the binlog itself.
+//!
+//! The way of a connection: `listener` (accept) → `conn` (bytes ↔ packets, TLS) → `core::session` (decides) →
+//! `core::query` (statements) or `core::dump` (what to send) → `tail` (file blocks to the socket, following the durable
+//! end). `wire` holds the protocol's bytes; `registry` knows who is connected. `wire` and `core` are pure.
+
+mod account;
+mod config;
+mod conn;
+mod core;
+mod counters;
+mod events;
+mod listener;
+mod registry;
+mod server;
+mod tail;
+mod wire;
+
+pub use account::{Account, Accounts, AuthPlugin, Privileges, UnknownPrivilege};
+pub use config::{AdminActions, ServerConfig};
+pub use core::view::ClientStatus;
+pub use counters::Counters;
+pub use server::Server;
+pub use wire::auth::{RsaKey, RsaKeyError};
