@@ -2,9 +2,18 @@
 //!
 //! In: the command line. Out: figures and ratios, as text and as JSON. `docs/benchmarks.md` says what they mean.
 
+mod all;
 mod binlogs;
+mod client;
+mod dump;
+mod figures;
 mod history;
+mod merge;
+mod micro;
+mod proc;
+mod replay;
 mod rng;
+mod world;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -14,6 +23,7 @@ use clap::{Args, Parser, Subcommand};
 
 use binlogs::Plan;
 use history::Shape;
+use world::World;
 
 /// Benchmarks of Tributary.
 #[derive(Parser)]
@@ -43,7 +53,12 @@ struct Data {
 impl Data {
     fn plan(&self) -> Plan {
         let shape = if self.bulk { Shape::Bulk } else { Shape::Oltp };
-        Plan { nodes: self.nodes.into(), mib: self.mib, seed: self.seed, shape }
+        Plan {
+            nodes: self.nodes.into(),
+            mib: self.mib,
+            seed: self.seed,
+            shape,
+        }
     }
 }
 
@@ -59,6 +74,49 @@ enum Command {
         #[command(flatten)]
         data: Data,
     },
+    /// Serve a directory of binlogs like the MySQL node that wrote them, as user repl with the demo's password
+    Replay {
+        /// The directory; its index is called binlog.index
+        dir: PathBuf,
+        /// TCP port on 127.0.0.1
+        #[arg(long)]
+        port: u16,
+        /// The node's server_id
+        #[arg(long)]
+        server_id: u32,
+    },
+    /// Merge four nodes into one durable binlog, beside mysqlbinlog --raw copying the same
+    Merge {
+        #[command(flatten)]
+        data: Data,
+        #[arg(long, default_value_t = 3)]
+        rounds: usize,
+    },
+    /// Dump the merged binlog from the service and from a real mysqld, in turns
+    Dump {
+        #[command(flatten)]
+        data: Data,
+        #[arg(long, default_value_t = 5)]
+        rounds: usize,
+    },
+    /// Everything, as text and JSON; fails when a ratio is not sane
+    All {
+        #[command(flatten)]
+        data: Data,
+        #[arg(long, default_value_t = 3)]
+        rounds: usize,
+        /// Few data and one round: tells whether it works, not how fast it is
+        #[arg(long)]
+        quick: bool,
+        /// Where to write the figures
+        #[arg(long)]
+        json: Option<PathBuf>,
+    },
+    /// Measure framing, assembling, merging and encoding by themselves, on one core
+    Micro {
+        #[command(flatten)]
+        data: Data,
+    },
 }
 
 fn main() -> ExitCode {
@@ -71,11 +129,65 @@ fn main() -> ExitCode {
     }
 }
 
+/// MiB of each node in a quick run.
+const QUICK_MIB: u64 = 16;
+
 fn run(command: Command) -> Result<()> {
+    let runtime = || {
+        tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+    };
     match command {
         Command::Generate { dir, node, data } => {
             let made = binlogs::generate_one(&data.plan(), node.into(), &dir)?;
-            println!("{}: {} bytes; history of {:?}", dir.display(), made.bytes[0], made.totals);
+            println!(
+                "{}: {} bytes; history of {:?}",
+                dir.display(),
+                made.bytes[0],
+                made.totals
+            );
+            Ok(())
+        }
+        Command::Replay {
+            dir,
+            port,
+            server_id,
+        } => replay::run(&dir, port, server_id),
+        Command::Merge { data, rounds } => runtime()?.block_on(async {
+            let mut world = World::start(&data.plan())?;
+            let (figures, mut service) = merge::run(&mut world, rounds).await?;
+            print!("{}", figures.render());
+            service.stop().await
+        }),
+        Command::Dump { data, rounds } => runtime()?.block_on(async {
+            let mut world = World::start(&data.plan())?;
+            let (mut service, _) = world.merge().await?;
+            print!(
+                "{}",
+                dump::run(&mut service, world.dir(), rounds).await?.render()
+            );
+            service.stop().await
+        }),
+        Command::All {
+            data,
+            rounds,
+            quick,
+            json,
+        } => {
+            let mut options = all::Options {
+                plan: data.plan(),
+                rounds,
+                quick,
+            };
+            if quick {
+                (options.plan.mib, options.rounds) = (QUICK_MIB, 1);
+            }
+            runtime()?.block_on(all::run(&options, json.as_deref()))
+        }
+        Command::Micro { data } => {
+            let dir = tempfile::tempdir_in(world::tmpfs())?;
+            print!("{}", micro::render(&micro::run(&data.plan(), dir.path())?));
             Ok(())
         }
     }

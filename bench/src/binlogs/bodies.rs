@@ -7,7 +7,8 @@ use std::fmt::Write as _;
 use std::ops::Range;
 
 use tributary_binlog::{
-    ChecksumAlg, EventType, HEADER_LEN, InnodbXid, QueryEvent, StatusVar, XaPrepare, XaXid, XidEvent, flags,
+    ChecksumAlg, EventType, HEADER_LEN, InnodbXid, QueryEvent, StatusVar, XaPrepare, XaXid,
+    XidEvent, flags,
 };
 
 use super::table;
@@ -33,7 +34,9 @@ pub(super) struct Bodies {
 impl Bodies {
     /// The events: type, flags, body.
     pub(super) fn iter(&self) -> impl Iterator<Item = (EventType, u16, &[u8])> {
-        self.events.iter().map(|(ty, flags, range)| (*ty, *flags, &self.bytes[range.clone()]))
+        self.events
+            .iter()
+            .map(|(ty, flags, range)| (*ty, *flags, &self.bytes[range.clone()]))
     }
 
     /// Bytes the events take in a file, headers and checksums included.
@@ -51,14 +54,19 @@ impl Bodies {
             What::Local(changes) => {
                 self.query(group, changes.first(), "BEGIN");
                 self.rows(changes);
-                self.push(EventType::XID, 0, |out| XidEvent(InnodbXid(innodb_xid)).put_body(out));
+                self.push(EventType::XID, 0, |out| {
+                    XidEvent(InnodbXid(innodb_xid)).put_body(out)
+                });
             }
             What::Prepare(changes) => {
                 let xid = xid(group);
                 self.statement(group, changes.first(), "XA START", &xid);
                 self.rows(changes);
                 self.statement(group, None, "XA END", &xid);
-                let prepare = XaPrepare { one_phase: false, xid };
+                let prepare = XaPrepare {
+                    one_phase: false,
+                    xid,
+                };
                 self.push(EventType::XA_PREPARE, 0, |out| prepare.put_body(out));
             }
             What::Commit(_) => self.statement(group, None, "XA COMMIT", &xid(group)),
@@ -69,19 +77,25 @@ impl Bodies {
     fn push(&mut self, event_type: EventType, flags: u16, body: impl FnOnce(&mut Vec<u8>)) {
         let start = self.bytes.len();
         body(&mut self.bytes);
-        self.events.push((event_type, flags, start..self.bytes.len()));
+        self.events
+            .push((event_type, flags, start..self.bytes.len()));
     }
 
     fn rows(&mut self, changes: &[Change]) {
-        let statements = changes.chunk_by(|a, b| table::rows_type(a) == table::rows_type(b) && changes.len() > 2);
+        let statements = changes
+            .chunk_by(|a, b| table::rows_type(a) == table::rows_type(b) && changes.len() > 2);
         for statement in statements {
-            let Some(first) = statement.first() else { continue };
+            let Some(first) = statement.first() else {
+                continue;
+            };
             let event_type = table::rows_type(first);
             self.push(EventType::TABLE_MAP, 0, table::put_table_map);
             let mut rest = statement;
             while !rest.is_empty() {
                 let (event, behind) = rest.split_at(rows_that_fit(rest));
-                self.push(event_type, 0, |out| table::put_rows(out, event_type, behind.is_empty(), event));
+                self.push(event_type, 0, |out| {
+                    table::put_rows(out, event_type, behind.is_empty(), event)
+                });
                 rest = behind;
             }
         }
@@ -130,7 +144,12 @@ impl Bodies {
         StatusVar::Flags2(0).put(vars);
         StatusVar::SqlMode(SQL_MODE).put(vars);
         StatusVar::CatalogNz(b"std").put(vars);
-        StatusVar::Charset { client: COLLATION, connection: COLLATION, server: COLLATION }.put(vars);
+        StatusVar::Charset {
+            client: COLLATION,
+            connection: COLLATION,
+            server: COLLATION,
+        }
+        .put(vars);
     }
 
     fn put_query(&mut self, group: &Group<'_>, text: &str) {
@@ -143,7 +162,9 @@ impl Bodies {
             schema: b"shop",
             query: text.as_bytes(),
         };
-        self.push(EventType::QUERY, flags::SUPPRESS_USE, |out| query.put_body(out));
+        self.push(EventType::QUERY, flags::SUPPRESS_USE, |out| {
+            query.put_body(out)
+        });
         self.vars = vars;
     }
 }
@@ -160,7 +181,9 @@ fn rows_that_fit(changes: &[Change]) -> usize {
     let mut bytes = 0;
     let len = |c: &Change| {
         let images = [c.before, c.after].into_iter().flatten();
-        images.map(|version| table::row_len(c.key, version)).sum::<usize>()
+        images
+            .map(|version| table::row_len(c.key, version))
+            .sum::<usize>()
     };
     let fit = changes.iter().take_while(|c| {
         bytes += len(c);

@@ -57,11 +57,21 @@ mod tests {
     use super::*;
 
     fn change(key: u64) -> Change {
-        Change { key, before: None, after: Some(1) }
+        Change {
+            key,
+            before: None,
+            after: Some(1),
+        }
     }
 
     fn group<'a>(at: u64, what: What<'a>) -> Group<'a> {
-        Group { node: 0, at, thread: 1, xid: 0, what }
+        Group {
+            node: 0,
+            at,
+            thread: 1,
+            xid: 0,
+            what,
+        }
     }
 
     #[test]

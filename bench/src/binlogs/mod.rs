@@ -22,8 +22,8 @@ pub(crate) const FIRST_SERVER_ID: u32 = 101;
 /// Bytes of binlog that one global transaction leaves on all nodes together, on average; measured.
 fn bytes_per_transaction(shape: Shape) -> u64 {
     match shape {
-        Shape::Oltp => 1000,
-        Shape::Bulk => 60_000,
+        Shape::Oltp => 1100,
+        Shape::Bulk => 46_600,
     }
 }
 
@@ -41,7 +41,12 @@ impl Plan {
     /// The history: the same for all nodes.
     pub(crate) fn spec(&self) -> Spec {
         let transactions = (self.mib << 20) * self.nodes as u64 / bytes_per_transaction(self.shape);
-        Spec { nodes: self.nodes, transactions: transactions.max(1), seed: self.seed, shape: self.shape }
+        Spec {
+            nodes: self.nodes,
+            transactions: transactions.max(1),
+            seed: self.seed,
+            shape: self.shape,
+        }
     }
 }
 
@@ -55,14 +60,23 @@ pub(crate) struct Generated {
 
 /// Writes the binlog of `node` to `dir`.
 pub(crate) fn generate_one(plan: &Plan, node: usize, dir: &Path) -> Result<Generated> {
-    ensure!(node < plan.nodes, "node {node} of {} nodes: nodes count from 0", plan.nodes);
+    ensure!(
+        node < plan.nodes,
+        "node {node} of {} nodes: nodes count from 0",
+        plan.nodes
+    );
     let log = NodeLog::create(dir, node_spec(plan, node))?;
     write(plan, vec![(node, log)])
 }
 
 /// Writes the binlogs of all nodes to `dir/dn1`, `dir/dn2` …
 pub(crate) fn generate_all(plan: &Plan, dir: &Path) -> Result<Generated> {
-    let log = |node| Ok((node, NodeLog::create(&dir.join(node_name(node)), node_spec(plan, node))?));
+    let log = |node| {
+        Ok((
+            node,
+            NodeLog::create(&dir.join(node_name(node)), node_spec(plan, node))?,
+        ))
+    };
     write(plan, (0..plan.nodes).map(log).collect::<Result<_>>()?)
 }
 
@@ -73,16 +87,25 @@ pub(crate) fn node_name(node: usize) -> String {
 
 fn node_spec(plan: &Plan, node: usize) -> NodeSpec {
     let server_id = FIRST_SERVER_ID + node as u32;
-    NodeSpec { node, server_id, seed: plan.seed, max_binlog_size: MAX_BINLOG_SIZE }
+    NodeSpec {
+        node,
+        server_id,
+        seed: plan.seed,
+        max_binlog_size: MAX_BINLOG_SIZE,
+    }
 }
 
 fn write(plan: &Plan, mut logs: Vec<(usize, NodeLog)>) -> Result<Generated> {
-    let totals = history::run(&plan.spec(), &mut |group| {
-        match logs.iter_mut().find(|(node, _)| *node == group.node) {
-            Some((_, log)) => log.group(group),
-            None => Ok(()),
-        }
+    let totals = history::run(&plan.spec(), &mut |group| match logs
+        .iter_mut()
+        .find(|(node, _)| *node == group.node)
+    {
+        Some((_, log)) => log.group(group),
+        None => Ok(()),
     })?;
-    let bytes = logs.into_iter().map(|(_, log)| log.finish()).collect::<Result<_>>()?;
+    let bytes = logs
+        .into_iter()
+        .map(|(_, log)| log.finish())
+        .collect::<Result<_>>()?;
     Ok(Generated { totals, bytes })
 }

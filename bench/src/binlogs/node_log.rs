@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use tributary_binlog::{
-    ChecksumAlg, EventType, EventWriter, FormatDescription, Gno, Gtid, GtidEvent, GtidSet, MAGIC, PreviousGtids, Rotate,
-    Sid, Tag, flags,
+    ChecksumAlg, EventType, EventWriter, FormatDescription, Gno, Gtid, GtidEvent, GtidSet, MAGIC,
+    PreviousGtids, Rotate, Sid, Tag, flags,
 };
 
 use super::bodies::Bodies;
@@ -37,7 +37,10 @@ pub(crate) struct NodeSpec {
 impl NodeSpec {
     /// The `server_uuid`: version 4, made of the seed.
     pub(crate) fn uuid(&self) -> Sid {
-        let (high, low) = (mix(self.seed ^ 0x7472_6962), mix(self.seed.wrapping_add(1 + self.node as u64)));
+        let (high, low) = (
+            mix(self.seed ^ 0x7472_6962),
+            mix(self.seed.wrapping_add(1 + self.node as u64)),
+        );
         let mut uuid = (u128::from(high) << 64 | u128::from(low)).to_be_bytes();
         uuid[6] = uuid[6] & 0x0f | 0x40;
         uuid[8] = uuid[8] & 0x3f | 0x80;
@@ -69,7 +72,10 @@ impl NodeLog {
     pub(crate) fn create(dir: &Path, spec: NodeSpec) -> Result<Self> {
         fs::create_dir_all(dir).with_context(|| format!("make {}", dir.display()))?;
         let uuid = spec.uuid();
-        fs::write(dir.join("auto.cnf"), format!("[auto]\nserver-uuid={uuid}\n"))?;
+        fs::write(
+            dir.join("auto.cnf"),
+            format!("[auto]\nserver-uuid={uuid}\n"),
+        )?;
         let mut log = Self {
             dir: dir.to_owned(),
             file: create(dir, 1)?,
@@ -89,7 +95,12 @@ impl NodeLog {
         Ok(log)
     }
 
-    fn event(&mut self, event_type: EventType, flags: u16, body: impl FnOnce(&mut Vec<u8>)) -> Result<()> {
+    fn event(
+        &mut self,
+        event_type: EventType,
+        flags: u16,
+        body: impl FnOnce(&mut Vec<u8>),
+    ) -> Result<()> {
         let (base, server_id) = (self.base, self.spec.server_id);
         let mut writer = EventWriter::new(&mut self.buffer, base, server_id, ChecksumAlg::Crc32);
         Ok(writer.event(event_type, self.timestamp, flags, body)?)
@@ -98,13 +109,18 @@ impl NodeLog {
     /// Magic, format description, PREVIOUS_GTIDS. `created` is 0 but in the first file of a server's life.
     fn head(&mut self, created: u32) -> Result<()> {
         self.buffer.extend_from_slice(&MAGIC);
-        let format = FormatDescription { created, ..FormatDescription::for_version(SERVER_VERSION) };
+        let format = FormatDescription {
+            created,
+            ..FormatDescription::for_version(SERVER_VERSION)
+        };
         self.event(EventType::FORMAT_DESCRIPTION, 0, |out| format.put_body(out))?;
         let mut set = GtidSet::new();
         if let Some(last) = Gno::new(self.gno) {
             set.add_interval(self.uuid, Tag::EMPTY, Gno::FIRST, last);
         }
-        self.event(EventType::PREVIOUS_GTIDS, flags::IGNORABLE, |out| PreviousGtids(set).put_body(out))
+        self.event(EventType::PREVIOUS_GTIDS, flags::IGNORABLE, |out| {
+            PreviousGtids(set).put_body(out)
+        })
     }
 
     /// Writes a group, and begins a new file behind it if this one has reached its size.
@@ -132,13 +148,21 @@ impl NodeLog {
         let gno = Gno::new(self.gno).context("too many transactions")?;
         let (last_committed, sequence_number) = self.clock.tick(group);
         let mut gtid = GtidEvent {
-            gtid: Some(Gtid { sid: self.uuid, tag: Tag::EMPTY, gno }),
+            gtid: Some(Gtid {
+                sid: self.uuid,
+                tag: Tag::EMPTY,
+                gno,
+            }),
             // Anything that begins with a statement other than BEGIN.
             flags: u8::from(!matches!(group.what, What::Local(_))),
             last_committed,
             sequence_number,
             immediate_commit_ts: group.at,
-            original_commit_ts: if let What::Commit(tso) = group.what { tso } else { group.at },
+            original_commit_ts: if let What::Commit(tso) = group.what {
+                tso
+            } else {
+                group.at
+            },
             transaction_length: 0,
             original_server_version: SERVER_VERSION_NUMBER,
             immediate_server_version: SERVER_VERSION_NUMBER,
@@ -150,7 +174,13 @@ impl NodeLog {
 
     fn rotate(&mut self) -> Result<()> {
         let next = file_name(self.files + 1);
-        self.event(EventType::ROTATE, 0, |out| Rotate { position: 4, file: next.as_bytes() }.put_body(out))?;
+        self.event(EventType::ROTATE, 0, |out| {
+            Rotate {
+                position: 4,
+                file: next.as_bytes(),
+            }
+            .put_body(out)
+        })?;
         self.flush()?;
         self.bytes += self.base;
         self.files += 1;
@@ -161,7 +191,9 @@ impl NodeLog {
     }
 
     fn flush(&mut self) -> Result<()> {
-        self.file.write_all(&self.buffer).with_context(|| format!("write below {}", self.dir.display()))?;
+        self.file
+            .write_all(&self.buffer)
+            .with_context(|| format!("write below {}", self.dir.display()))?;
         self.base += self.buffer.len() as u64;
         self.buffer.clear();
         Ok(())
@@ -171,7 +203,9 @@ impl NodeLog {
     pub(crate) fn finish(mut self) -> Result<u64> {
         self.event(EventType::STOP, 0, |_| {})?;
         self.flush()?;
-        let index: String = (1..=self.files).map(|n| format!("./{}\n", file_name(n))).collect();
+        let index: String = (1..=self.files)
+            .map(|n| format!("./{}\n", file_name(n)))
+            .collect();
         fs::write(self.dir.join("binlog.index"), index)?;
         Ok(self.bytes + self.base)
     }
@@ -197,7 +231,11 @@ mod tests {
         let mut reader = EventReader::new(&bytes[4..], ChecksumAlg::Crc32);
         let mut events = Vec::new();
         while let Some(raw) = reader.next().unwrap() {
-            events.push((Event::parse(&raw).unwrap(), raw.header.log_pos, raw.header.event_size));
+            events.push((
+                Event::parse(&raw).unwrap(),
+                raw.header.log_pos,
+                raw.header.event_size,
+            ));
         }
         events
     }
@@ -205,9 +243,19 @@ mod tests {
     #[test]
     fn files_are_whole_and_follow_each_other() {
         let dir = tempfile::tempdir().unwrap();
-        let spec = NodeSpec { node: 1, server_id: 102, seed: 5, max_binlog_size: 64 << 10 };
+        let spec = NodeSpec {
+            node: 1,
+            server_id: 102,
+            seed: 5,
+            max_binlog_size: 64 << 10,
+        };
         let mut log = NodeLog::create(dir.path(), spec).unwrap();
-        let history = Spec { nodes: 2, transactions: 1000, seed: 5, shape: Shape::Oltp };
+        let history = Spec {
+            nodes: 2,
+            transactions: 1000,
+            seed: 5,
+            shape: Shape::Oltp,
+        };
         let mut groups = 0;
         history::run(&history, &mut |group| {
             if group.node != 1 {
@@ -234,13 +282,21 @@ mod tests {
                 if let Event::Gtid(gtid) = event {
                     gno += 1;
                     sequence += 1;
-                    assert_eq!((gtid.gtid.unwrap().gno.get(), gtid.sequence_number), (gno, sequence));
-                    assert!(end == 0 || end == start, "transaction_length is the distance to the next");
+                    assert_eq!(
+                        (gtid.gtid.unwrap().gno.get(), gtid.sequence_number),
+                        (gno, sequence)
+                    );
+                    assert!(
+                        end == 0 || end == start,
+                        "transaction_length is the distance to the next"
+                    );
                     assert!(gtid.last_committed < sequence);
                     end = start + gtid.transaction_length;
                 }
             }
-            assert!(matches!(&events[1].0, Event::PreviousGtids(p) if p.0.last_gno(uuid, Tag::EMPTY).map_or(0, Gno::get) + sequence as u64 == gno));
+            assert!(
+                matches!(&events[1].0, Event::PreviousGtids(p) if p.0.last_gno(uuid, Tag::EMPTY).map_or(0, Gno::get) + sequence as u64 == gno)
+            );
             let last = &events.last().unwrap().0;
             assert_eq!(matches!(last, Event::Stop(_)), number + 1 == files);
             assert_eq!(matches!(last, Event::Rotate(_)), number + 1 < files);

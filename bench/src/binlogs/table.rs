@@ -129,7 +129,11 @@ mod tests {
 
     #[test]
     fn an_update_holds_both_images() {
-        let change = Change { key: 5, before: Some(1), after: Some(2) };
+        let change = Change {
+            key: 5,
+            before: Some(1),
+            after: Some(2),
+        };
         assert_eq!(rows_type(&change), EventType::UPDATE_ROWS);
         let mut body = Vec::new();
         put_rows(&mut body, EventType::UPDATE_ROWS, true, &[change]);

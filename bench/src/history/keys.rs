@@ -40,7 +40,12 @@ pub(crate) struct Keys {
 impl Keys {
     pub(crate) fn new(node: usize, nodes: usize) -> Self {
         let hot = vec![Row::default(); HOT_KEYS as usize];
-        Self { node: node as u64, nodes: nodes as u64, hot, fresh: HOT_KEYS }
+        Self {
+            node: node as u64,
+            nodes: nodes as u64,
+            hot,
+            fresh: HOT_KEYS,
+        }
     }
 
     fn key(&self, row: u64) -> u64 {
@@ -56,7 +61,9 @@ impl Keys {
         loop {
             let place = rng.below(HOT_KEYS);
             let key = self.key(place);
-            let Some(row) = self.hot.get_mut(place as usize).filter(|row| !row.locked) else { continue };
+            let Some(row) = self.hot.get_mut(place as usize).filter(|row| !row.locked) else {
+                continue;
+            };
             let before = row.exists.then_some(row.version);
             row.exists = !row.exists || rng.percent(85);
             row.version += 1;
@@ -70,7 +77,11 @@ impl Keys {
     pub(crate) fn insert(&mut self) -> Change {
         let key = self.key(self.fresh);
         self.fresh += 1;
-        Change { key, before: None, after: Some(1) }
+        Change {
+            key,
+            before: None,
+            after: Some(1),
+        }
     }
 
     /// The transaction that made `change` has committed.
@@ -103,7 +114,11 @@ mod tests {
         all.sort_unstable();
         all.dedup();
         assert_eq!(all.len(), 10_000);
-        assert!(picked.iter().all(|c| c.key % 4 == 3 && c.before.is_none() && c.after == Some(1)));
+        assert!(
+            picked
+                .iter()
+                .all(|c| c.key % 4 == 3 && c.before.is_none() && c.after == Some(1))
+        );
         let change = picked[0];
         keys.roll_back(&change);
         let again = loop {

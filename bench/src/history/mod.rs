@@ -24,6 +24,16 @@ pub(crate) enum Shape {
     Bulk,
 }
 
+impl Shape {
+    /// For reports.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Oltp => "oltp",
+            Self::Bulk => "bulk",
+        }
+    }
+}
+
 /// What a history is made of.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Spec {
@@ -98,7 +108,10 @@ pub(crate) struct Totals {
 ///
 /// # Errors
 /// Those of `out`.
-pub(crate) fn run<E>(spec: &Spec, out: &mut dyn FnMut(&Group<'_>) -> Result<(), E>) -> Result<Totals, E> {
+pub(crate) fn run<E>(
+    spec: &Spec,
+    out: &mut dyn FnMut(&Group<'_>) -> Result<(), E>,
+) -> Result<Totals, E> {
     let mut sim = Simulation::new(spec, out);
     sim.ddl()?;
     while sim.step()? {}
@@ -164,19 +177,30 @@ impl<'a, E> Simulation<'a, E> {
         for (number, sql) in (0..).zip(DDL) {
             for node in 0..self.spec.nodes {
                 let at = EPOCH + 10_000 * number + 100 * node as u64;
-                self.emit(&Group { node, at, thread: 8, xid: 0, what: What::Ddl(sql) })?;
+                self.emit(&Group {
+                    node,
+                    at,
+                    thread: 8,
+                    xid: 0,
+                    what: What::Ddl(sql),
+                })?;
             }
             self.totals.merged += 1;
         }
         for session in 0..SESSIONS {
-            self.schedule(EPOCH + 1_000_000 + 37 * session as u64, session, Step::Begin);
+            self.schedule(
+                EPOCH + 1_000_000 + 37 * session as u64,
+                session,
+                Step::Begin,
+            );
         }
         Ok(())
     }
 
     fn schedule(&mut self, at: u64, session: usize, step: Step) {
         self.scheduled += 1;
-        self.agenda.push(Reverse((at, self.scheduled, session, step)));
+        self.agenda
+            .push(Reverse((at, self.scheduled, session, step)));
     }
 
     fn emit(&mut self, group: &Group<'_>) -> Result<(), E> {
@@ -186,7 +210,9 @@ impl<'a, E> Simulation<'a, E> {
 
     /// The next thing that happens; `false` when nothing is left.
     fn step(&mut self) -> Result<bool, E> {
-        let Some(Reverse((at, _, session, step))) = self.agenda.pop() else { return Ok(false) };
+        let Some(Reverse((at, _, session, step))) = self.agenda.pop() else {
+            return Ok(false);
+        };
         match step {
             Step::Begin => self.begin(at, session),
             Step::Local => self.local(at, session)?,
@@ -212,7 +238,9 @@ impl<'a, E> Simulation<'a, E> {
         let stride = self.rng.between(1, (self.spec.nodes as u64 - 1).max(1)) as usize;
         let mut state = std::mem::take(&mut self.sessions[session]);
         state.used = count;
-        state.branches.resize_with(state.branches.len().max(count), Branch::default);
+        state
+            .branches
+            .resize_with(state.branches.len().max(count), Branch::default);
         for (i, branch) in state.branches.iter_mut().take(count).enumerate() {
             // Always different nodes.
             let step = if count == 2 { stride * i } else { i };
@@ -239,7 +267,9 @@ impl<'a, E> Simulation<'a, E> {
             Shape::Bulk => branch.changes.extend((0..BULK_ROWS).map(|_| keys.insert())),
             Shape::Oltp => {
                 let rows = if self.rng.percent(25) { 2 } else { 1 };
-                branch.changes.extend((0..rows).map(|_| keys.pick(&mut self.rng)));
+                branch
+                    .changes
+                    .extend((0..rows).map(|_| keys.pick(&mut self.rng)));
             }
         }
     }
@@ -259,7 +289,13 @@ impl<'a, E> Simulation<'a, E> {
     fn prepare(&mut self, at: u64, session: usize, branch: usize) -> Result<(), E> {
         let mut state = std::mem::take(&mut self.sessions[session]);
         let Branch { node, changes } = &state.branches[branch];
-        self.emit(&group(*node, at, session, state.xid, What::Prepare(changes)))?;
+        self.emit(&group(
+            *node,
+            at,
+            session,
+            state.xid,
+            What::Prepare(changes),
+        ))?;
         state.pending -= 1;
         if state.pending == 0 {
             state.pending = state.used;
@@ -291,10 +327,18 @@ impl<'a, E> Simulation<'a, E> {
     fn finish(&mut self, at: u64, session: usize, branch: usize, commit: bool) -> Result<(), E> {
         let mut state = std::mem::take(&mut self.sessions[session]);
         let Branch { node, changes } = &state.branches[branch];
-        let what = if commit { What::Commit(state.tso) } else { What::Rollback };
+        let what = if commit {
+            What::Commit(state.tso)
+        } else {
+            What::Rollback
+        };
         self.emit(&group(*node, at, session, state.xid, what))?;
         for change in changes {
-            if commit { self.keys[*node].commit(change) } else { self.keys[*node].roll_back(change) }
+            if commit {
+                self.keys[*node].commit(change)
+            } else {
+                self.keys[*node].roll_back(change)
+            }
         }
         state.pending -= 1;
         if state.pending > 0 {
@@ -318,7 +362,13 @@ impl<'a, E> Simulation<'a, E> {
 }
 
 fn group(node: usize, at: u64, session: usize, xid: u64, what: What<'_>) -> Group<'_> {
-    Group { node, at, thread: 10 + session as u32, xid, what }
+    Group {
+        node,
+        at,
+        thread: 10 + session as u32,
+        xid,
+        what,
+    }
 }
 
 #[cfg(test)]
@@ -329,7 +379,12 @@ mod tests {
     use super::*;
 
     fn spec() -> Spec {
-        Spec { nodes: 4, transactions: 5000, seed: 3, shape: Shape::Oltp }
+        Spec {
+            nodes: 4,
+            transactions: 5000,
+            seed: 3,
+            shape: Shape::Oltp,
+        }
     }
 
     #[test]
