@@ -196,6 +196,27 @@ impl WriteError {
     }
 }
 
+/// Why files cannot be taken away.
+#[derive(Debug, thiserror::Error)]
+pub enum PurgeError {
+    /// MySQL's `ER_UNKNOWN_TARGET_BINLOG`.
+    #[error("Target log {0} not found in binlog index")]
+    NotFound(String),
+    /// A write failed; the writer has stopped.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+}
+
+impl PurgeError {
+    /// [`ErrorClass::Reject`] for a wrong name, else as the write error's.
+    pub fn class(&self) -> ErrorClass {
+        match self {
+            Self::NotFound(_) => ErrorClass::Reject,
+            Self::Write(e) => e.class(),
+        }
+    }
+}
+
 /// Why bytes cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {

@@ -24,6 +24,7 @@ mod foreign;
 pub mod kv;
 mod log;
 mod options;
+mod purge;
 mod reader;
 mod recover;
 mod scan;
@@ -32,7 +33,7 @@ mod writer;
 
 pub use crate::core::encode::{DRAIN_BYTES, EncodeError, Encoder, Numbers, Pending, Sink};
 pub use disk::{Disk, DiskFile, MemDisk, RealDisk};
-pub use error::{OpenError, ReadError, StartError, WriteError};
+pub use error::{OpenError, PurgeError, ReadError, StartError, WriteError};
 #[cfg(feature = "rocksdb")]
 pub use kv::RocksKv;
 pub use kv::{Kv, KvBatch, KvError, MemKv};

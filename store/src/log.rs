@@ -289,6 +289,12 @@ impl Shared {
         self.durable.send_replace(end);
     }
 
+    /// The oldest `count` files are gone.
+    pub(crate) fn forget(&self, count: usize) {
+        let mut files = self.files.write().unwrap_or_else(PoisonError::into_inner);
+        files.drain(..count);
+    }
+
     /// How far readers may read in `file`, and whether it is the active one.
     pub(crate) fn visible(&self, file: &BinlogFile) -> (u64, bool) {
         let end = self.durable.borrow().clone();

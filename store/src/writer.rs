@@ -230,7 +230,7 @@ impl LogWriter {
         self.state.last_gno
     }
 
-    fn check_poison(&self) -> Result<(), WriteError> {
+    pub(crate) fn check_poison(&self) -> Result<(), WriteError> {
         match &self.poison {
             Some(cause) => Err(WriteError::Poisoned {
                 cause: cause.clone(),
@@ -239,7 +239,10 @@ impl LogWriter {
         }
     }
 
-    fn poison_on_error<T>(&mut self, result: Result<T, WriteError>) -> Result<T, WriteError> {
+    pub(crate) fn poison_on_error<T>(
+        &mut self,
+        result: Result<T, WriteError>,
+    ) -> Result<T, WriteError> {
         if let Err(e) = &result {
             self.poison = Some(e.to_string());
         }
@@ -296,6 +299,28 @@ impl LogWriter {
             server_id: self.options.server_id,
             timestamp: self.state.timestamp,
         }
+    }
+
+    pub(crate) fn log(&self) -> &GlobalLog {
+        &self.log
+    }
+
+    pub(crate) fn kv(&self) -> &dyn Kv {
+        &*self.kv
+    }
+
+    pub(crate) fn disk(&self) -> &dyn Disk {
+        &*self.disk
+    }
+
+    pub(crate) fn options(&self) -> &StoreOptions {
+        &self.options
+    }
+
+    /// Seals the active file and starts the next one, with the next commit.
+    pub(crate) fn start_file(&mut self) -> Result<(), WriteError> {
+        self.group.bytes = true;
+        self.rotate()
     }
 
     /// Steps 1 and 2 of the module's table.

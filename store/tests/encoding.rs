@@ -214,6 +214,16 @@ fn what_is_no_transaction_is_refused() {
         refused(other_table),
         EncodeError::UnknownTable { table_id: 2, .. }
     ));
+    let twice = [
+        vec![table_map(1, "t"), write_rows(1, 1, 0)],
+        vec![write_rows(1, 2, 0)],
+    ];
+    let mut pending = Pending::default();
+    let error = Encoder::new(1, sid()).transaction(&mut pending, numbers(1, 1), &rows(&twice, 1));
+    assert!(
+        matches!(error, Err(EncodeError::UnknownTable { table_id: 1, .. })),
+        "an id of the part before means nothing"
+    );
     let no_id = event(EventType::WRITE_ROWS, 0, &[1, 2, 3]);
     assert!(matches!(
         refused(vec![no_id]),

@@ -229,3 +229,35 @@ fn damaged_records_are_refused() {
         Err(OpenError::Inconsistent { .. })
     ));
 }
+
+/// Recovery reads the end of the active file and no more than that: the last group always, old bytes never.
+#[test]
+fn recovery_checks_the_last_group_whatever_the_file_has_before_it() {
+    let (disk, kv) = (MemDisk::new(), MemKv::new());
+    let mut opened = open_mem(&disk, &kv, 1 << 30).unwrap();
+    let mut next = 1;
+    while opened.log.durable().offset < 3 << 20 {
+        commit(&mut opened.writer, next, next + 99);
+        next += 100;
+    }
+    let before_last = opened.log.durable().offset as usize;
+    commit(&mut opened.writer, next, next + 99);
+    drop(opened);
+    let good = disk.bytes("binlog.000001").unwrap();
+    let flip = |at: usize| {
+        let mut damaged = good.clone();
+        damaged[at] ^= 1;
+        disk.put("binlog.000001", &damaged);
+        open_mem(&disk, &kv, 1 << 30).map(|_| ())
+    };
+    for at in (before_last..good.len()).step_by(997) {
+        assert!(
+            matches!(flip(at), Err(OpenError::Corrupt { .. })),
+            "byte {at}"
+        );
+    }
+    for at in [200, 100_000, 1 << 20] {
+        flip(at).expect("not looked at: recovery must not take longer the more there is");
+    }
+    flip(100).expect_err("the head is always looked at");
+}
