@@ -41,38 +41,65 @@ pub(crate) struct Sources {
 }
 
 /// Serves until `stop`.
-pub(crate) async fn serve(listener: TcpListener, sources: Arc<Sources>, stop: CancellationToken) -> std::io::Result<()> {
+pub(crate) async fn serve(
+    listener: TcpListener,
+    sources: Arc<Sources>,
+    stop: CancellationToken,
+) -> std::io::Result<()> {
     let app = Router::new()
         .route("/healthz", get(healthz))
         .route("/readyz", get(|| async { "ready\n" }))
-        .route("/status", get(|State(s): State<Arc<Sources>>| async move { Json(s.status()) }))
+        .route(
+            "/status",
+            get(|State(s): State<Arc<Sources>>| async move { Json(s.status()) }),
+        )
         .route("/metrics", get(scrape))
         .with_state(sources);
-    axum::serve(listener, app).with_graceful_shutdown(async move { stop.cancelled().await }).await
+    axum::serve(listener, app)
+        .with_graceful_shutdown(async move { stop.cancelled().await })
+        .await
 }
 
 /// 200 while transactions flow or wait for something that may come; 503 when an operator must act.
 async fn healthz(State(sources): State<Arc<Sources>>) -> (StatusCode, String) {
     let state = sources.status().state;
-    let code = if state == "running" { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let code = if state == "running" {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
     (code, state + "\n")
 }
 
 async fn scrape(State(sources): State<Arc<Sources>>) -> impl IntoResponse {
-    ([(CONTENT_TYPE, "text/plain; version=0.0.4")], metrics::render(&sources.status(), sources.server.counters()))
+    (
+        [(CONTENT_TYPE, "text/plain; version=0.0.4")],
+        metrics::render(&sources.status(), &sources.server.counters()),
+    )
 }
 
 impl Sources {
     fn status(&self) -> Status {
         let merger = (self.merger)();
         let nodes: Vec<NodeStatus> = (self.table.iter().zip(&self.collectors))
-            .map(|((id, name), collector)| self.node(name, &self.addresses[id.index()], &collector.borrow(), &merger))
+            .map(|((id, name), collector)| {
+                self.node(
+                    name,
+                    &self.addresses[id.index()],
+                    &collector.borrow(),
+                    &merger,
+                )
+            })
             .collect();
         let halted = merger.halted.as_ref().map(ToString::to_string);
         let halted_node = nodes.iter().find(|n| n.state == "halted");
         let state = match (&halted, halted_node) {
             (Some(reason), _) => format!("halted: {reason}"),
-            (None, Some(n)) => format!("halted: node {}: {}", n.name, n.error.as_deref().unwrap_or("")),
+            (None, Some(n)) => format!(
+                "halted: node {}: {}",
+                n.name,
+                n.error.as_deref().unwrap_or("")
+            ),
             _ => "running".into(),
         };
         Status {
@@ -88,10 +115,23 @@ impl Sources {
         }
     }
 
-    fn node(&self, name: &str, address: &str, c: &CollectorStatus, merger: &MergerStatus) -> NodeStatus {
-        let merged = merger.nodes.iter().find(|n| n.name == name).cloned().unwrap_or_default();
+    fn node(
+        &self,
+        name: &str,
+        address: &str,
+        c: &CollectorStatus,
+        merger: &MergerStatus,
+    ) -> NodeStatus {
+        let merged = merger
+            .nodes
+            .iter()
+            .find(|n| n.name == name)
+            .cloned()
+            .unwrap_or_default();
         let (state, error) = describe(&c.state);
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64);
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |d| d.as_millis() as u64);
         let last = u64::from(c.last_event_timestamp) * 1000;
         NodeStatus {
             name: name.to_owned(),
@@ -126,14 +166,18 @@ impl Sources {
     fn clients(&self) -> Vec<ClientStatus> {
         (self.server.clients().into_iter())
             .map(|c| ClientStatus {
+                position: c
+                    .file
+                    .map_or_else(String::new, |file| format!("{file}:{}", c.position)),
                 id: c.id,
                 user: c.user,
                 host: c.host,
                 command: c.command,
+                program: c.program.unwrap_or_default(),
                 server_id: c.server_id,
-                uuid: c.uuid,
-                position: c.position,
-                seconds: c.seconds,
+                uuid: c.uuid.unwrap_or_default(),
+                caught_up: c.caught_up,
+                seconds: c.command_seconds,
             })
             .collect()
     }
@@ -144,9 +188,10 @@ fn describe(state: &NodeState) -> (&'static str, Option<String>) {
         NodeState::Connecting => ("connecting", None),
         NodeState::Checking => ("checking", None),
         NodeState::Streaming => ("streaming", None),
-        NodeState::Retrying { error, attempt, .. } => {
-            ("retrying", Some(format!("{error} (failed {attempt} times)")))
-        }
+        NodeState::Retrying { error, attempt, .. } => (
+            "retrying",
+            Some(format!("{error} (failed {attempt} times)")),
+        ),
         NodeState::Halted { error } => ("halted", Some(error.to_string())),
         NodeState::Stopped => ("stopped", None),
     }

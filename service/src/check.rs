@@ -15,7 +15,9 @@ pub(crate) fn run(config: &Config, offline: bool) -> anyhow::Result<ExitCode> {
         println!("configuration: OK ({} nodes not asked)", config.nodes.len());
         return Ok(ExitCode::SUCCESS);
     }
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     let problems = runtime.block_on(settings_problems(&node_probe(config)));
     for problem in &problems {
         println!("{problem}");

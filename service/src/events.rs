@@ -15,27 +15,42 @@ use tributary_flow::limits;
 pub(crate) fn run(path: &Path, from: u64, limit: Option<u64>) -> anyhow::Result<ExitCode> {
     let mut file = File::open(path).with_context(|| path.display().to_string())?;
     let mut magic = [0; 4];
-    file.read_exact(&mut magic).with_context(|| format!("{}: too short for a binlog", path.display()))?;
+    file.read_exact(&mut magic)
+        .with_context(|| format!("{}: too short for a binlog", path.display()))?;
     if magic != MAGIC {
-        bail!("{}: not a binlog file (it does not begin with fe 62 69 6e)", path.display());
+        bail!(
+            "{}: not a binlog file (it does not begin with fe 62 69 6e)",
+            path.display()
+        );
     }
     let out = BufWriter::new(std::io::stdout().lock());
     match print(file, path, from, limit.unwrap_or(u64::MAX), out) {
         // The reader of a pipe has seen enough.
-        Err(e) if e.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == ErrorKind::BrokenPipe) => {
+        Err(e)
+            if e.downcast_ref::<std::io::Error>()
+                .is_some_and(|e| e.kind() == ErrorKind::BrokenPipe) =>
+        {
             Ok(ExitCode::SUCCESS)
         }
         other => other.map(|()| ExitCode::SUCCESS),
     }
 }
 
-fn print(mut file: File, path: &Path, from: u64, limit: u64, mut out: impl Write) -> anyhow::Result<()> {
+fn print(
+    mut file: File,
+    path: &Path,
+    from: u64,
+    limit: u64,
+    mut out: impl Write,
+) -> anyhow::Result<()> {
     let mut events = FrameDecoder::new(ChecksumAlg::Crc32, limits::EVENT_BYTES_MAX);
     let mut block = vec![0; 1 << 20];
     let (mut offset, mut printed) = (MAGIC.len() as u64, 0);
     file.seek(SeekFrom::Start(offset))?;
     while printed < limit {
-        let next = events.poll().with_context(|| format!("{} at {offset}", path.display()))?;
+        let next = events
+            .poll()
+            .with_context(|| format!("{} at {offset}", path.display()))?;
         if let Some(event) = next {
             if offset >= from {
                 writeln!(out, "{}", describe(&event, offset))?;
@@ -47,7 +62,10 @@ fn print(mut file: File, path: &Path, from: u64, limit: u64, mut out: impl Write
         let n = file.read(&mut block)?;
         if n == 0 {
             if events.buffered() > 0 {
-                bail!("{} at {offset}: the file ends inside an event", path.display());
+                bail!(
+                    "{} at {offset}: the file ends inside an event",
+                    path.display()
+                );
             }
             break;
         }

@@ -13,6 +13,7 @@ mod metrics;
 mod serve;
 mod status;
 mod telemetry;
+mod tls;
 mod verify;
 mod writer;
 

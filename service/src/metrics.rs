@@ -22,14 +22,19 @@ pub(crate) fn render(status: &Status, clients: &Counters) -> String {
 fn nodes(status: &Status) {
     for n in &status.nodes {
         let node = n.name.clone();
-        gauge!("tributary_node_up", "node" => node.clone()).set(f64::from(u8::from(n.state == "streaming")));
-        gauge!("tributary_node_halted", "node" => node.clone()).set(f64::from(u8::from(n.state == "halted")));
+        gauge!("tributary_node_up", "node" => node.clone())
+            .set(f64::from(u8::from(n.state == "streaming")));
+        gauge!("tributary_node_halted", "node" => node.clone())
+            .set(f64::from(u8::from(n.state == "halted")));
         gauge!("tributary_node_watermark_tso", "node" => node.clone()).set(n.watermark_tso as f64);
-        gauge!("tributary_node_unresolved_prepares", "node" => node.clone()).set(n.unresolved_prepares as f64);
+        gauge!("tributary_node_unresolved_prepares", "node" => node.clone())
+            .set(n.unresolved_prepares as f64);
         if let Some(lag) = n.lag_ms {
-            gauge!("tributary_node_newest_event_age_seconds", "node" => node.clone()).set(lag as f64 / 1000.0);
+            gauge!("tributary_node_newest_event_age_seconds", "node" => node.clone())
+                .set(lag as f64 / 1000.0);
         }
-        counter!("tributary_node_transactions_total", "node" => node.clone()).absolute(n.transactions);
+        counter!("tributary_node_transactions_total", "node" => node.clone())
+            .absolute(n.transactions);
         counter!("tributary_node_bytes_total", "node" => node).absolute(n.bytes);
     }
 }
@@ -55,13 +60,20 @@ fn store(status: &Status) {
     counter!("tributary_group_commits_total").absolute(s.commits);
     counter!("tributary_group_commit_microseconds_total").absolute(s.commit_micros);
     gauge!("tributary_binlog_files").set(s.files as f64);
-    gauge!("tributary_durable_offset", "file" => s.durable_file.clone()).set(s.durable_offset as f64);
+    gauge!("tributary_durable_offset", "file" => s.durable_file.clone())
+        .set(s.durable_offset as f64);
 }
 
 fn dump(status: &Status, clients: &Counters) {
-    use std::sync::atomic::Ordering::Relaxed;
     gauge!("tributary_clients").set(status.dump_clients.len() as f64);
-    counter!("tributary_client_connections_total").absolute(clients.connections.load(Relaxed));
-    counter!("tributary_dump_events_total").absolute(clients.events_sent.load(Relaxed));
-    counter!("tributary_dump_bytes_total").absolute(clients.bytes_sent.load(Relaxed));
+    counter!("tributary_client_connections_total").absolute(clients.connections);
+    counter!("tributary_client_connections_refused_total").absolute(clients.connections_refused);
+    counter!("tributary_client_connections_aborted_total").absolute(clients.connections_aborted);
+    counter!("tributary_client_commands_total").absolute(clients.commands);
+    counter!("tributary_dumps_total").absolute(clients.dumps);
+    counter!("tributary_dump_events_total").absolute(clients.events_sent);
+    counter!("tributary_dump_bytes_total").absolute(clients.bytes_sent);
+    for (code, count) in &clients.errors {
+        counter!("tributary_client_errors_total", "code" => code.to_string()).absolute(*count);
+    }
 }

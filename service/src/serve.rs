@@ -13,22 +13,29 @@ use anyhow::Context;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
-use tributary_collector::{Collector, CollectorConfig, CollectorHandle, Identities, NodeUrl, Probe, Start, TlsMode};
-use tributary_dump_server::{Account, AuthPlugin, Privileges, Server, ServerConfig};
+use tributary_collector::{
+    Collector, CollectorConfig, CollectorHandle, Identities, NodeUrl, Probe, Start, TlsMode,
+};
+use tributary_dump_server::{
+    Account, Accounts, AdminActions, AuthPlugin, Privileges, Server, ServerConfig,
+};
 use tributary_flow::{NodeId, NodeTable, limits};
 use tributary_merger::core::Merger;
 use tributary_merger::{MergerHandle, MergerPorts};
 use tributary_store::{GlobalLog, Opened, RealDisk, RocksKv, StoreOptions};
 
 use crate::admin::{self, Sources};
-use crate::config::{self, Config, Privilege};
+use crate::config::{self, Config, Privilege, ServerTls};
 use crate::telemetry;
+use crate::tls;
 use crate::writer::{self, WriterCounters};
 
 /// Runs the service until it is told to stop.
 pub(crate) fn run(config: Config) -> anyhow::Result<ExitCode> {
     telemetry::start();
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
     runtime.block_on(serve(config))?;
     Ok(ExitCode::SUCCESS)
 }
@@ -37,26 +44,39 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let stop = Signals::install()?;
     let opened = open_store(&config).context("the data directory can not be used")?;
     let log = opened.log.clone();
-    let server = Server::new(server_config(&config)?, log.clone());
+    let (log_admin, requests) = writer::admin();
+    let server = Server::new(server_config(&config, Arc::new(log_admin))?, log.clone());
     let listener = bind(config.server.listen, "server.listen").await?;
     let admin_listener = bind(config.admin.listen, "admin.listen").await?;
     let clients_stop = CancellationToken::new();
     let clients = tokio::spawn(server.clone().run(listener, clients_stop.clone()));
 
     let counters = Arc::new(WriterCounters::default());
-    let pipeline = Pipeline::start(&config, opened, &log, counters.clone())?;
+    let pipeline = Pipeline::start(&config, opened, requests, counters.clone())?;
     let sources = Sources {
         cluster: config.cluster.name.clone(),
         started: Instant::now(),
         table: pipeline.table.clone(),
-        addresses: config.nodes.iter().map(|n| format!("{}:{}", n.host, n.port)).collect(),
-        collectors: pipeline.collectors.iter().map(CollectorHandle::status).collect(),
+        addresses: config
+            .nodes
+            .iter()
+            .map(|n| format!("{}:{}", n.host, n.port))
+            .collect(),
+        collectors: pipeline
+            .collectors
+            .iter()
+            .map(CollectorHandle::status)
+            .collect(),
         merger: Box::new(pipeline.merger.status_reader()),
         log: log.clone(),
         server: server.clone(),
         writer: counters,
     };
-    let admin = tokio::spawn(admin::serve(admin_listener, Arc::new(sources), clients_stop.clone()));
+    let admin = tokio::spawn(admin::serve(
+        admin_listener,
+        Arc::new(sources),
+        clients_stop.clone(),
+    ));
     tracing::info!(
         server = %config.server.listen, admin = %config.admin.listen, uuid = %log.server_uuid(), durable = %log.durable().file,
         "serving"
@@ -74,19 +94,25 @@ async fn serve(config: Config) -> anyhow::Result<()> {
 }
 
 async fn bind(address: std::net::SocketAddr, key: &str) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address).await.with_context(|| format!("{key}: can not listen on {address}"))
+    TcpListener::bind(address)
+        .await
+        .with_context(|| format!("{key}: can not listen on {address}"))
 }
 
 fn open_store(config: &Config) -> anyhow::Result<Opened> {
     let dir = &config.store.data_dir;
-    std::fs::create_dir_all(dir).with_context(|| format!("{} can not be created", dir.display()))?;
+    std::fs::create_dir_all(dir)
+        .with_context(|| format!("{} can not be created", dir.display()))?;
     let disk = Arc::new(RealDisk::open(dir)?);
     let kv = Arc::new(RocksKv::open(&dir.join("rocksdb"))?);
     let mut uuid = [0; 16];
-    getrandom::fill(&mut uuid).map_err(|e| anyhow::anyhow!("no randomness for a server UUID: {e}"))?;
+    getrandom::fill(&mut uuid)
+        .map_err(|e| anyhow::anyhow!("no randomness for a server UUID: {e}"))?;
     uuid[6] = (uuid[6] & 0x0f) | 0x40;
     uuid[8] = (uuid[8] & 0x3f) | 0x80;
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |d| d.as_secs());
     let options = StoreOptions {
         base_name: "binlog".into(),
         max_binlog_size: config.store.max_binlog_size,
@@ -102,29 +128,39 @@ fn open_store(config: &Config) -> anyhow::Result<Opened> {
     Ok(opened)
 }
 
-fn server_config(config: &Config) -> anyhow::Result<ServerConfig> {
-    let mut server = ServerConfig::new(config.server.server_id, &config.server.version);
+fn server_config(config: &Config, admin: Arc<dyn AdminActions>) -> anyhow::Result<ServerConfig> {
+    let mut server = ServerConfig::new(config.server.server_id, &config.server.version)?;
     server.max_connections = config.server.max_connections;
     server.handshake_timeout = config::HANDSHAKE_TIMEOUT;
     server.max_binlog_size = config.store.max_binlog_size;
-    if let Some((cert, key)) = &config.server.tls {
-        server.tls = Some(tributary_dump_server::tls_config(cert, key).context("server.tls_cert")?);
+    server.admin = Some(admin);
+    server.tls = match &config.server.tls {
+        ServerTls::Files(cert, key) => {
+            Some(tls::from_files(cert, key).context("server.tls_cert and server.tls_key")?)
+        }
+        ServerTls::Own => {
+            Some(tls::own(&config.store.data_dir).context("a certificate for clients")?)
+        }
+        ServerTls::Off => None,
     }
-    server.accounts = (config.users.iter())
-        .map(|user| {
-            let plugin =
-                if user.native_password { AuthPlugin::MysqlNativePassword } else { AuthPlugin::CachingSha2Password };
-            let privileges = user.privileges.iter().fold(Privileges::empty(), |all, p| {
-                all | match p {
-                    Privilege::ReplicationSlave => Privileges::REPLICATION_SLAVE,
-                    Privilege::ReplicationClient => Privileges::REPLICATION_CLIENT,
-                    Privilege::Admin => Privileges::ADMIN,
-                }
-            });
-            Account::new(&user.name, &user.password.0, plugin, privileges)
-        })
-        .collect();
+    .map(Arc::new);
+    server.accounts = Accounts::new(config.users.iter().map(account));
     Ok(server)
+}
+
+fn account(user: &config::User) -> Account {
+    let plugin = if user.native_password {
+        AuthPlugin::MysqlNativePassword
+    } else {
+        AuthPlugin::CachingSha2Password
+    };
+    let has = |privilege| user.privileges.contains(&privilege);
+    let privileges = Privileges {
+        replication_slave: has(Privilege::ReplicationSlave),
+        replication_client: has(Privilege::ReplicationClient),
+        admin: has(Privilege::Admin),
+    };
+    Account::new(&user.name, &user.password.0, plugin, privileges)
 }
 
 /// Collectors, merger and store's thread.
@@ -137,7 +173,13 @@ struct Pipeline {
 }
 
 impl Pipeline {
-    fn start(config: &Config, opened: Opened, log: &GlobalLog, counters: Arc<WriterCounters>) -> anyhow::Result<Self> {
+    fn start(
+        config: &Config,
+        opened: Opened,
+        requests: mpsc::Receiver<writer::Request>,
+        counters: Arc<WriterCounters>,
+    ) -> anyhow::Result<Self> {
+        let log = opened.log;
         let table = NodeTable::new(config.nodes.iter().map(|n| n.name.clone()));
         let checkpoint = opened.checkpoint.unwrap_or_default();
         let stop = CancellationToken::new();
@@ -151,7 +193,7 @@ impl Pipeline {
             let (fence_in, fence_out) = mpsc::channel(2);
             fences.push(fence_in);
             collectors.push(Collector::spawn(
-                collector_config(config, node, id, log, identities.clone()),
+                collector_config(config, node, id, &log, identities.clone()),
                 checkpoint.nodes.get(name).cloned(),
                 tributary_collector::Ports {
                     items: items_in.clone(),
@@ -172,9 +214,19 @@ impl Pipeline {
             overdraft: Box::new(move |node| overdrafts[node.index()].grant(OVERDRAFT_BYTES)),
             on_fence: fence_log(config)?,
         };
-        let merger = tributary_merger::spawn(table.clone(), Merger::new(table.clone(), &checkpoint), ports)?;
-        let store = writer::spawn(opened.writer, batches, counters)?;
-        Ok(Self { table, collectors, merger, store, stop })
+        let merger = tributary_merger::spawn(
+            table.clone(),
+            Merger::new(table.clone(), &checkpoint),
+            ports,
+        )?;
+        let store = writer::spawn(opened.writer, batches, requests, counters)?;
+        Ok(Self {
+            table,
+            collectors,
+            merger,
+            store,
+            stop,
+        })
     }
 
     /// Stops in data order; returns when everything merged is durable.
@@ -239,7 +291,11 @@ fn node_url(node: &config::Node) -> NodeUrl {
 /// What `tributary check` asks the nodes.
 pub(crate) fn node_probe(config: &Config) -> Probe {
     Probe {
-        nodes: config.nodes.iter().map(|n| (n.name.clone(), node_url(n))).collect(),
+        nodes: config
+            .nodes
+            .iter()
+            .map(|n| (n.name.clone(), node_url(n)))
+            .collect(),
         server_id: config.server.server_id,
         uuid: None,
     }
@@ -250,9 +306,15 @@ const HEARTBEAT: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// Appends each fence as it took effect to the configured file: one JSON object a line.
 fn fence_log(config: &Config) -> anyhow::Result<Box<dyn FnMut(&tributary_flow::Fence) + Send>> {
-    let Some(path) = &config.cluster.fence_log else { return Ok(Box::new(|_| {})) };
-    let file = std::fs::OpenOptions::new().create(true).append(true).open(path);
-    let mut file = file.with_context(|| format!("cluster.fence_log: {} can not be written", path.display()))?;
+    let Some(path) = &config.cluster.fence_log else {
+        return Ok(Box::new(|_| {}));
+    };
+    let file = std::fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(path);
+    let mut file =
+        file.with_context(|| format!("cluster.fence_log: {} can not be written", path.display()))?;
     let names: Vec<String> = config.nodes.iter().map(|n| n.name.clone()).collect();
     Ok(Box::new(move |fence| {
         use std::io::Write;
@@ -275,7 +337,10 @@ struct Signals {
 impl Signals {
     fn install() -> std::io::Result<Self> {
         use tokio::signal::unix::{SignalKind, signal};
-        Ok(Self { term: signal(SignalKind::terminate())?, int: signal(SignalKind::interrupt())? })
+        Ok(Self {
+            term: signal(SignalKind::terminate())?,
+            int: signal(SignalKind::interrupt())?,
+        })
     }
 
     async fn wait(mut self) {

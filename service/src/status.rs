@@ -94,11 +94,17 @@ pub(crate) struct ClientStatus {
     pub(crate) id: u32,
     pub(crate) user: String,
     pub(crate) host: String,
+    /// In the words of `SHOW PROCESSLIST`.
     pub(crate) command: String,
+    /// `program_name` the client announced, empty if it did not.
+    pub(crate) program: String,
     pub(crate) server_id: u32,
     pub(crate) uuid: String,
     /// `binlog.000002:1234` sent so far, of a client that reads the binlog.
     pub(crate) position: String,
+    /// Whether a client that reads the binlog has been sent everything durable.
+    pub(crate) caught_up: bool,
+    /// Seconds in the present command.
     pub(crate) seconds: u64,
 }
 
@@ -109,20 +115,33 @@ pub(crate) fn run(admin: &str, json: bool) -> anyhow::Result<ExitCode> {
         println!("{}", body.trim_end());
         return Ok(ExitCode::SUCCESS);
     }
-    let status: Status = serde_json::from_str(&body).context("the answer is not a status of this version")?;
+    let status: Status =
+        serde_json::from_str(&body).context("the answer is not a status of this version")?;
     print!("{}", render(&status));
     Ok(ExitCode::SUCCESS)
 }
 
 /// One HTTP GET to the admin interface, which always answers whole and closes.
 fn get(admin: &str, path: &str) -> anyhow::Result<String> {
-    let address = admin.strip_prefix("http://").unwrap_or(admin).trim_end_matches('/');
-    let mut stream = TcpStream::connect(address).with_context(|| format!("no service answers at {admin}"))?;
+    let address = admin
+        .strip_prefix("http://")
+        .unwrap_or(admin)
+        .trim_end_matches('/');
+    let mut stream =
+        TcpStream::connect(address).with_context(|| format!("no service answers at {admin}"))?;
     stream.set_read_timeout(Some(Duration::from_secs(10)))?;
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"
+    )?;
     let mut answer = String::new();
-    stream.take(64 << 20).read_to_string(&mut answer).context("the answer is cut short")?;
-    let (head, body) = answer.split_once("\r\n\r\n").context("the answer is not HTTP")?;
+    stream
+        .take(64 << 20)
+        .read_to_string(&mut answer)
+        .context("the answer is cut short")?;
+    let (head, body) = answer
+        .split_once("\r\n\r\n")
+        .context("the answer is not HTTP")?;
     let line = head.lines().next().unwrap_or("");
     if line.split(' ').nth(1) != Some("200") {
         bail!("{admin}{path} answered: {line}");
@@ -132,8 +151,16 @@ fn get(admin: &str, path: &str) -> anyhow::Result<String> {
 
 fn render(s: &Status) -> String {
     let mut out = String::new();
-    let _ = writeln!(out, "cluster {} (order {}): {}", s.cluster, s.order, s.state);
-    let _ = writeln!(out, "\n{:<12} {:<11} {:>18} {:>18} {:>9} {:>10}", "NODE", "STATE", "POSITION", "WATERMARK", "PREPARED", "LAG");
+    let _ = writeln!(
+        out,
+        "cluster {} (order {}): {}",
+        s.cluster, s.order, s.state
+    );
+    let _ = writeln!(
+        out,
+        "\n{:<12} {:<11} {:>18} {:>18} {:>9} {:>10}",
+        "NODE", "STATE", "POSITION", "WATERMARK", "PREPARED", "LAG"
+    );
     for n in &s.nodes {
         let lag = n.lag_ms.map_or_else(|| "-".into(), |ms| format!("{ms} ms"));
         let _ = writeln!(
@@ -146,14 +173,30 @@ fn render(s: &Status) -> String {
         }
     }
     let m = &s.merger;
-    let _ = writeln!(out, "\nmerged   {} transactions, TSO {}, {} waiting", m.transactions, m.watermark, m.waiting);
+    let _ = writeln!(
+        out,
+        "\nmerged   {} transactions, TSO {}, {} waiting",
+        m.transactions, m.watermark, m.waiting
+    );
     for b in &m.blocked {
         let _ = writeln!(out, "waits    for {}: {}", b.node, b.what);
     }
-    let _ = writeln!(out, "durable  {}:{}  {}", s.store.durable_file, s.store.durable_offset, s.store.gtid_executed);
-    let _ = writeln!(out, "\n{:<6} {:<16} {:<22} {:<18} POSITION", "ID", "USER", "HOST", "COMMAND");
+    let _ = writeln!(
+        out,
+        "durable  {}:{}  {}",
+        s.store.durable_file, s.store.durable_offset, s.store.gtid_executed
+    );
+    let _ = writeln!(
+        out,
+        "\n{:<6} {:<16} {:<22} {:<18} POSITION",
+        "ID", "USER", "HOST", "COMMAND"
+    );
     for c in &s.dump_clients {
-        let _ = writeln!(out, "{:<6} {:<16} {:<22} {:<18} {}", c.id, c.user, c.host, c.command, c.position);
+        let _ = writeln!(
+            out,
+            "{:<6} {:<16} {:<22} {:<18} {}",
+            c.id, c.user, c.host, c.command, c.position
+        );
     }
     out
 }

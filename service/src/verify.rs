@@ -13,20 +13,32 @@ use tributary_store::{INDEX_SUFFIX, RealDisk, RocksKv};
 /// Runs the command.
 pub(crate) fn run(dir: &Path, json: bool) -> anyhow::Result<ExitCode> {
     let disk = RealDisk::open(dir).with_context(|| dir.display().to_string())?;
-    let mut options = VerifyOptions { index_name: index_of(dir)?, ..VerifyOptions::default() };
+    let mut options = VerifyOptions {
+        index_name: index_of(dir)?,
+        ..VerifyOptions::default()
+    };
     let database = dir.join("rocksdb");
     if database.is_dir() {
-        let kv = RocksKv::open_read_only(&database).with_context(|| database.display().to_string())?;
-        options.committed_end = verify::committed_end(&kv).with_context(|| database.display().to_string())?;
+        let kv =
+            RocksKv::open_read_only(&database).with_context(|| database.display().to_string())?;
+        options.committed_end =
+            verify::committed_end(&kv).with_context(|| database.display().to_string())?;
     }
     let report = verify::verify_dir(&disk, &options);
     if json {
         println!("{}", serde_json::to_string_pretty(&report)?);
     } else {
         report.faults.iter().for_each(|fault| println!("{fault}"));
-        report.notes.iter().for_each(|note| println!("note: {note}"));
+        report
+            .notes
+            .iter()
+            .for_each(|note| println!("note: {note}"));
         let faults = report.faults.len() as u64 + report.more_faults;
-        let verdict = if report.is_clean() { "OK".into() } else { format!("{faults} faults") };
+        let verdict = if report.is_clean() {
+            "OK".into()
+        } else {
+            format!("{faults} faults")
+        };
         println!(
             "{}: {} files, {} events, {} transactions, {} bytes: {verdict}",
             dir.display(),
@@ -36,7 +48,11 @@ pub(crate) fn run(dir: &Path, json: bool) -> anyhow::Result<ExitCode> {
             report.bytes
         );
     }
-    Ok(if report.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if report.is_clean() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 /// The one index file of a directory.
@@ -50,7 +66,14 @@ fn index_of(dir: &Path) -> anyhow::Result<String> {
     }
     match (found.pop(), found.is_empty()) {
         (Some(name), true) => Ok(name),
-        (None, _) => bail!("{}: has no binlog index file (*{INDEX_SUFFIX})", dir.display()),
-        (Some(name), false) => bail!("{}: has several index files: {name}, {}", dir.display(), found.join(", ")),
+        (None, _) => bail!(
+            "{}: has no binlog index file (*{INDEX_SUFFIX})",
+            dir.display()
+        ),
+        (Some(name), false) => bail!(
+            "{}: has several index files: {name}, {}",
+            dir.display(),
+            found.join(", ")
+        ),
     }
 }

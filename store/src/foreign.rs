@@ -12,8 +12,8 @@ use crate::{
     DurableEnd, GlobalLog, OpenError,
     core::index_file,
     disk::{Disk, DiskFile},
+    files::read_text,
     log::{FileEntry, Parts},
-    recover::read_text,
     scan::{FileScan, ScanError},
 };
 
@@ -143,6 +143,7 @@ pub(crate) fn open(disk: Arc<dyn Disk>, index_name: &str) -> Result<GlobalLog, O
             file,
             sealed: Some(size),
             previous_gtids,
+            readers: Arc::default(),
         });
     }
     let Tail {

@@ -20,6 +20,7 @@
 mod core;
 pub mod disk;
 mod error;
+mod files;
 mod foreign;
 pub mod kv;
 mod log;
@@ -28,6 +29,7 @@ mod purge;
 mod reader;
 mod recover;
 mod scan;
+mod tail;
 pub mod verify;
 mod writer;
 
@@ -39,6 +41,7 @@ pub use kv::RocksKv;
 pub use kv::{Kv, KvBatch, KvError, MemKv};
 pub use log::{DurableEnd, FileInfo, GlobalLog};
 pub use options::{INDEX_SUFFIX, LOCK_FILE, Opened, StoreOptions};
+pub use purge::PurgeError;
 pub use reader::FileReader;
 pub use recover::open;
 pub use writer::LogWriter;

@@ -49,6 +49,8 @@ pub(crate) struct FileEntry {
     /// Final size; `None` for the active file.
     pub(crate) sealed: Option<u64>,
     pub(crate) previous_gtids: Arc<GtidSet>,
+    /// Held by readers of the file, too: it is not purged under them.
+    pub(crate) readers: Arc<()>,
 }
 
 /// The global binlog, for reading. Clones are the same log.
@@ -160,20 +162,26 @@ impl GlobalLog {
         entries.get(at + 1)?.info(&end)
     }
 
-    /// A reader of `file`.
+    /// A reader of `file`. While there is one, the file is not purged.
     pub fn open(&self, file: &BinlogFile) -> Result<FileReader, ReadError> {
-        let no_such_file = || ReadError::NoSuchFile { file: file.clone() };
-        self.find(file.as_str()).ok_or_else(no_such_file)?;
-        let handle = self
-            .shared
-            .disk
-            .open(file.as_str(), false)
-            .map_err(|source| ReadError::Io {
-                file: file.clone(),
-                offset: 0,
-                source,
-            })?;
-        Ok(FileReader::new(self.shared.clone(), file.clone(), handle))
+        let end = self.durable();
+        let entries = self.shared.entries();
+        let found = entries
+            .iter()
+            .find(|entry| entry.file == *file && entry.info(&end).is_some());
+        let Some(entry) = found else {
+            return Err(ReadError::NoSuchFile { file: file.clone() });
+        };
+        let held = entry.readers.clone();
+        drop(entries);
+        let opened = self.shared.disk.open(file.as_str(), false);
+        let handle = opened.map_err(|source| ReadError::Io {
+            file: file.clone(),
+            offset: 0,
+            source,
+        })?;
+        let shared = self.shared.clone();
+        Ok(FileReader::new(shared, file.clone(), handle, held))
     }
 
     /// `@@gtid_executed`: every GTID up to the durable end.
@@ -293,6 +301,18 @@ impl Shared {
     pub(crate) fn forget(&self, count: usize) {
         let mut files = self.files.write().unwrap_or_else(PoisonError::into_inner);
         files.drain(..count);
+    }
+
+    /// Takes finished files out of the log, oldest first, up to but not including number `end`, and stops at the first
+    /// that somebody reads. Answers what was taken.
+    pub(crate) fn take_before(&self, end: u64) -> Vec<BinlogFile> {
+        let mut files = self.files.write().unwrap_or_else(PoisonError::into_inner);
+        let free = |entry: &&FileEntry| {
+            let unread = Arc::strong_count(&entry.readers) == 1;
+            entry.file.seq() < end && entry.sealed.is_some() && unread
+        };
+        let count = files.iter().take_while(free).count();
+        files.drain(..count).map(|entry| entry.file).collect()
     }
 
     /// How far readers may read in `file`, and whether it is the active one.

@@ -1,90 +1,162 @@
-//! Taking away old files, and starting a new one, at an operator's request.
+//! Finished files leave the log. In: an operator's wish. Out: the oldest files are gone: first for readers, then in the index
+//! database, in the index file, and at last on the disk.
 //!
-//! In: the name of a file, or a time. Out: fewer files, oldest first; the active file and everything behind the named one
-//! stay. Order of the steps: (1) the records of the files leave the index database in one synced batch, and with it
-//! recovery no longer knows them; (2) readers no longer see them; (3) the index file is written anew; (4) the files
-//! are removed. A crash between (1) and (4) leaves files in front of the oldest known one, which recovery reports and
-//! nobody reads.
+//! Like mysqld, a purge stops at the first file that somebody reads, and never touches the active one.
+//!
+//! The database says first that the files are leaving, in the batch that forgets them; so a crash at any later step leaves
+//! files that recovery knows it may remove, and an index file that recovery writes anew. A crash before it changes
+//! nothing.
+
+use tributary_binlog::{BinlogFile, EventHeader, HEADER_LEN, MAGIC};
 
 use crate::{
-    FileInfo, LogWriter, PurgeError, WriteError,
-    kv::{KvBatch, segment::Segment, time_index},
-    writer::write_index,
+    DurableEnd, LogWriter, ReadError, WriteError,
+    disk::Disk,
+    files::write_index,
+    kv::{
+        IndexPlace, KeyKind, Kv, KvBatch, RecordError, purging::Purging, range_of, segment::Segment,
+    },
 };
 
+/// Index entries looked at in one go.
+const SCAN_STEP: usize = 4096;
+
+/// Why files could not be purged, or not all.
+#[derive(Debug, thiserror::Error)]
+pub enum PurgeError {
+    /// There is no such file: MySQL's `ER_UNKNOWN_TARGET_BINLOG`.
+    #[error("Target log not found in binlog index")]
+    NoSuchFile {
+        /// The name asked for.
+        file: String,
+    },
+    /// The head of a file could not be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The files are out of the log, but one is still on the disk. The next purge or start tries again.
+    #[error("removing {file}: {source}; it is not in the log any more and will be removed later")]
+    Remove {
+        /// The file.
+        file: BinlogFile,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A write failed, and the writer is poisoned.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+}
+
 impl LogWriter {
-    /// `PURGE BINARY LOGS TO name`: the file called `name` becomes the oldest.
-    ///
-    /// # Errors
-    /// [`PurgeError::NotFound`] when there is no such file. A failed write stops the writer, as any other.
-    pub fn purge_to(&mut self, name: &str) -> Result<u64, PurgeError> {
-        // Files sealed or created since the last commit are visible only with it.
-        self.commit()?;
-        let files = self.log().files();
-        let at = files.iter().position(|f| f.file.as_str() == name);
-        let at = at.ok_or_else(|| PurgeError::NotFound(name.to_owned()))?;
-        Ok(self.purge(&files, at)?)
+    /// Purges the files before `file`, which becomes the oldest one (PURGE BINARY LOGS TO). Answers how many went; fewer than
+    /// asked for if one is being read.
+    pub fn purge_to(&mut self, file: &str) -> Result<u64, PurgeError> {
+        let no_such_file = || PurgeError::NoSuchFile { file: file.to_owned() };
+        let info = self.log.find(file).ok_or_else(no_such_file)?;
+        self.purge_up_to(info.file.seq())
     }
 
-    /// `PURGE BINARY LOGS BEFORE`: removes files all of whose transactions are older than `seconds` since the epoch.
-    ///
-    /// # Errors
-    /// When the index database cannot be read, or a write fails.
+    /// Purges the oldest files whose last transaction has a timestamp before `seconds` (since the epoch; PURGE BINARY LOGS
+    /// BEFORE). Answers how many went.
     pub fn purge_before(&mut self, seconds: u64) -> Result<u64, PurgeError> {
-        self.commit()?;
-        let files = self.log().files();
-        let seconds = u32::try_from(seconds).unwrap_or(u32::MAX);
-        let place = time_index::floor(self.kv(), seconds).map_err(WriteError::from)?;
-        let place = place.transpose().map_err(WriteError::from)?;
-        // Everything before this place is older; the file it is in stays.
-        let oldest_kept = place.map_or(0, |p| p.seq);
-        let at = files
-            .iter()
-            .take_while(|f| f.file.seq() < oldest_kept)
-            .count();
-        Ok(self.purge(&files, at)?)
-    }
-
-    /// Removes the first `count` of `files`, which are all there are; never the active one.
-    fn purge(&mut self, files: &[FileInfo], count: usize) -> Result<u64, WriteError> {
-        let count = count.min(files.iter().filter(|f| !f.active).count());
-        let (gone, kept) = files.split_at(count);
-        if gone.is_empty() {
-            return Ok(0);
+        let files = self.log.files();
+        let mut end = 0;
+        for next in files.iter().skip(1) {
+            // A file's head has the timestamp of the last transaction before it.
+            if u64::from(self.head_timestamp(&next.file)?) >= seconds {
+                break;
+            }
+            end = next.file.seq();
         }
-        let result = self.forget(gone, kept);
-        self.poison_on_error(result)?;
-        Ok(gone.len() as u64)
+        self.purge_up_to(end)
     }
 
-    fn forget(&mut self, gone: &[FileInfo], kept: &[FileInfo]) -> Result<(), WriteError> {
-        let mut batch = KvBatch::new();
-        gone.iter()
-            .for_each(|f| batch.delete(Segment::key(f.file.seq())));
-        self.kv().write(&batch, true)?;
-        self.log().shared().forget(gone.len());
-        write_index(
-            self.disk(),
-            &self.options().index_name(),
-            kept.iter().map(|f| &f.file),
-        )?;
-        for f in gone {
-            let removing = WriteError::io(format!("removing {}", f.file));
-            self.disk().remove(f.file.as_str()).map_err(removing)?;
-        }
-        self.disk()
-            .sync_dir()
-            .map_err(WriteError::io("syncing the directory"))
-    }
-
-    /// `FLUSH BINARY LOGS`: seals the active file and starts the next one.
-    ///
-    /// # Errors
-    /// When a write fails.
-    pub fn flush(&mut self) -> Result<(), WriteError> {
+    /// Commits what is appended, finishes the active file and starts a new one (FLUSH BINARY LOGS).
+    pub fn flush(&mut self) -> Result<DurableEnd, WriteError> {
         self.check_poison()?;
-        let result = self.start_file();
-        self.poison_on_error(result)?;
-        self.commit().map(|_| ())
+        let result = self.rotate().and_then(|()| self.commit_group());
+        self.poison_on_error(result)
+    }
+
+    fn head_timestamp(&self, file: &BinlogFile) -> Result<u32, ReadError> {
+        let error = |source| ReadError::Io { file: file.clone(), offset: 0, source };
+        let mut header = [0; HEADER_LEN];
+        let handle = self.disk.open(file.as_str(), false).map_err(error)?;
+        let n = handle.read_at(MAGIC.len() as u64, &mut header).map_err(error)?;
+        let parsed = EventHeader::parse(header.get(..n).unwrap_or_default());
+        let parsed = parsed.map_err(|e| error(std::io::Error::other(e)))?;
+        Ok(parsed.timestamp)
+    }
+
+    fn purge_up_to(&mut self, end: u64) -> Result<u64, PurgeError> {
+        self.check_poison()?;
+        let taken = self.log.shared().take_before(end);
+        let forgotten = self.forget(&taken);
+        let Some(leaving) = self.poison_on_error(forgotten)? else { return Ok(0) };
+        self.remove(leaving)?;
+        Ok(taken.len() as u64)
+    }
+
+    /// Takes files out of the index database and the index file. Answers what may leave the disk.
+    fn forget(&mut self, taken: &[BinlogFile]) -> Result<Option<Purging>, WriteError> {
+        let unfinished = self.kv.get(&Purging::key())?;
+        let unfinished = unfinished.map(|value| Purging::decode(&value)).transpose()?;
+        let (Some(first), Some(last)) = (taken.first(), taken.last()) else {
+            return Ok(unfinished);
+        };
+        let end = last.seq() + 1;
+        let first = unfinished.map_or(first.seq(), |u| u.first.min(first.seq()));
+        let leaving = Purging { first, end };
+        let mut batch = KvBatch::new();
+        batch.put(leaving.pair());
+        batch.delete_range(Segment::key(0), Segment::key(end));
+        for kind in [KeyKind::GtidIndex, KeyKind::TsoIndex, KeyKind::TimeIndex] {
+            let (from, to) = range_of(kind);
+            let kept = first_kept(&*self.kv, kind, end)?;
+            batch.delete_range(from, kept.unwrap_or(to));
+        }
+        self.kv.write(&batch, true)?;
+        let entries = self.log.shared().entries().clone();
+        let files = entries.iter().map(|entry| &entry.file);
+        write_index(&*self.disk, &self.options.index_name(), files)?;
+        Ok(Some(leaving))
+    }
+
+    fn remove(&mut self, leaving: Purging) -> Result<(), PurgeError> {
+        for seq in leaving.first..leaving.end {
+            let file = BinlogFile::new(&self.options.base_name, seq);
+            match self.disk.remove(file.as_str()) {
+                Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(PurgeError::Remove { file, source });
+                }
+                _ => {}
+            }
+        }
+        let synced = self.disk.sync_dir().map_err(WriteError::io("syncing the directory"));
+        let done = synced.and_then(|()| finish(&*self.kv));
+        Ok(self.poison_on_error(done)?)
+    }
+}
+
+/// Forgets that files are leaving: they are off the disk. Not synced: doing it all again would do no harm.
+pub(crate) fn finish(kv: &dyn Kv) -> Result<(), WriteError> {
+    let mut batch = KvBatch::new();
+    batch.delete(Purging::key());
+    Ok(kv.write(&batch, false)?)
+}
+
+/// The first key of an index whose entry is in file `end` or behind it. Entries are in the order of the log.
+fn first_kept(kv: &dyn Kv, kind: KeyKind, end: u64) -> Result<Option<Vec<u8>>, WriteError> {
+    let (mut from, to) = range_of(kind);
+    loop {
+        let pairs = kv.scan(&from, &to, SCAN_STEP)?;
+        for (key, value) in &pairs {
+            let place: Result<IndexPlace, RecordError> = IndexPlace::decode(kind, value);
+            if place?.seq >= end {
+                return Ok(Some(key.clone()));
+            }
+        }
+        let Some((last, _)) = pairs.last() else { return Ok(None) };
+        from.clone_from(last);
+        from.push(0);
     }
 }

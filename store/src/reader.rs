@@ -9,13 +9,15 @@ use tributary_binlog::BinlogFile;
 
 use crate::{ReadError, disk::DiskFile, log::Shared};
 
-/// An open binlog file. It stays readable after the file has been removed from the log.
+/// An open binlog file. It is not purged while this exists.
 pub struct FileReader {
     shared: Arc<Shared>,
     file: BinlogFile,
     handle: Arc<dyn DiskFile>,
     /// The final size, once it is known.
     sealed: OnceLock<u64>,
+    /// Keeps the file from being purged.
+    _held: Arc<()>,
 }
 
 impl fmt::Debug for FileReader {
@@ -27,16 +29,14 @@ impl fmt::Debug for FileReader {
 }
 
 impl FileReader {
-    pub(crate) fn new(shared: Arc<Shared>, file: BinlogFile, handle: Arc<dyn DiskFile>) -> Self {
-        let reader = Self {
-            shared,
-            file,
-            handle,
-            sealed: OnceLock::new(),
-        };
-        // A reader opened on a finished file must know its size even if the file is purged later.
-        reader.visible();
-        reader
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        file: BinlogFile,
+        handle: Arc<dyn DiskFile>,
+        held: Arc<()>,
+    ) -> Self {
+        let (sealed, _held) = (OnceLock::new(), held);
+        Self { shared, file, handle, sealed, _held }
     }
 
     /// The file.

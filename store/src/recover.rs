@@ -12,7 +12,7 @@
 
 use std::{collections::BTreeMap, io, sync::Arc};
 
-use tributary_binlog::{BinlogFile, ChecksumAlg, EventType, GtidEvent, GtidSet, MAGIC, Sid};
+use tributary_binlog::{BinlogFile, GtidSet, Sid};
 
 use crate::{
     DurableEnd, GlobalLog, LogWriter, OpenError, Opened, StoreOptions, WriteError,
@@ -23,17 +23,19 @@ use crate::{
         plan::{Found, Plan, plan},
     },
     disk::{Disk, DiskFile, DiskLock},
-    foreign::{Head, read_head},
+    files::{create_file, index_temporary, read_text, write_index},
     kv::{
         Kv, KvBatch,
         checkpoint::CheckpointRecord,
         meta::{FORMAT, Meta},
+        purging::Purging,
         segment::Segment,
     },
-    log::{FileEntry, Parts, own_gtids},
+    log::{FileEntry, Parts},
     options::LOCK_FILE,
-    scan::{FileScan, ScanError},
-    writer::{ActiveFile, Start, State, create_file, index_temporary, write_index},
+    purge,
+    tail::{Active, check_active},
+    writer::{ActiveFile, Start, State},
 };
 
 /// More files than this are not looked at; at 512 MiB each that is half an exabyte.
@@ -231,6 +233,7 @@ impl Opening {
                 file: BinlogFile::new(base_name, segment.seq),
                 sealed: segment.sealed,
                 previous_gtids: Arc::new(segment.previous_gtids),
+                readers: Arc::default(),
             })
             .collect();
         let removed: u64 = plan.remove.iter().filter_map(|f| sizes.get(&f.seq())).sum();
@@ -380,107 +383,4 @@ impl Opening {
         }
         Ok(sizes)
     }
-}
-
-/// The active file, as the checkpoint knows it.
-struct Active<'a> {
-    file: &'a BinlogFile,
-    handle: &'a dyn DiskFile,
-    sid: Sid,
-    first_gno: u64,
-    record: &'a CheckpointRecord,
-}
-
-/// Reads the head of the active file and its end from `verify_from` to the checkpoint: every CRC, every position, every
-/// number.
-fn check_active(active: &Active<'_>) -> Result<(), OpenError> {
-    let Active {
-        file,
-        handle,
-        sid,
-        first_gno,
-        record,
-    } = *active;
-    let corrupt = |pos: u64, detail: String| OpenError::Corrupt {
-        file: file.clone(),
-        pos,
-        detail,
-    };
-    let Head {
-        previous,
-        end: head_end,
-        ..
-    } = read_head(handle, record.offset)
-        .map_err(|e| corrupt(e.pos().unwrap_or(0), e.to_string()))?;
-    if previous != Some(own_gtids(sid, first_gno - 1)) {
-        let detail = "PREVIOUS_GTIDS is not what the index database says: the file and the database do not belong together";
-        return Err(corrupt(MAGIC.len() as u64, detail.to_owned()));
-    }
-    let from = record.verify_from.max(head_end);
-    let mut scan = FileScan::new(handle, from, record.offset, ChecksumAlg::Crc32);
-    let mut last_gno = (from == head_end).then(|| first_gno - 1);
-    loop {
-        let pos = scan.pos();
-        let event = match scan.next() {
-            Ok(None) => break,
-            Ok(Some(event)) => event,
-            Err(ScanError::Io(source)) => {
-                return Err(OpenError::Io {
-                    what: format!("reading {file}"),
-                    source,
-                });
-            }
-            Err(e) => return Err(corrupt(e.pos().unwrap_or(pos), e.to_string())),
-        };
-        if let Some(damage) = event.damage {
-            return Err(corrupt(pos, damage.to_string()));
-        }
-        if !event.is_in_place() {
-            return Err(corrupt(
-                pos,
-                format!("end_log_pos is {}", event.header.log_pos),
-            ));
-        }
-        if event.header.event_type == EventType::GTID {
-            let gno = own_gno(event.body, sid).ok_or_else(|| {
-                corrupt(
-                    pos,
-                    "a GTID that is not of this directory's UUID".to_owned(),
-                )
-            })?;
-            if last_gno.is_some_and(|last| last + 1 != gno) {
-                return Err(corrupt(pos, format!("GTID number {gno} is out of line")));
-            }
-            last_gno = Some(gno);
-        }
-    }
-    if last_gno.is_some_and(|last| last != record.last_gno) {
-        let detail = format!("the last GTID number is not {}", record.last_gno);
-        return Err(corrupt(record.offset, detail));
-    }
-    Ok(())
-}
-
-/// The number of a GTID event's GTID, if its UUID is `sid`.
-fn own_gno(body: &[u8], sid: Sid) -> Option<u64> {
-    let gtid = GtidEvent::parse(EventType::GTID, body).ok()?.gtid?;
-    (gtid.sid == sid && gtid.tag.is_empty()).then(|| gtid.gno.get())
-}
-
-/// The whole of a small text file.
-pub(crate) fn read_text(disk: &dyn Disk, name: &str) -> io::Result<String> {
-    /// 600 000 files' worth of index.
-    const TEXT_BYTES_MAX: u64 = 16 << 20;
-    let file = disk.open(name, false)?;
-    let len = file.len()?;
-    if len > TEXT_BYTES_MAX {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidData,
-            "too large for an index file",
-        ));
-    }
-    let mut bytes = vec![0; usize::try_from(len).unwrap_or(0)];
-    let n = file.read_at(0, &mut bytes)?;
-    bytes.truncate(n);
-    String::from_utf8(bytes).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))
 }

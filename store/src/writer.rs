@@ -33,7 +33,7 @@
 
 use std::{io, sync::Arc};
 
-use tributary_binlog::{BinlogFile, GtidSet};
+use tributary_binlog::BinlogFile;
 use tributary_flow::{Checkpoint, GlobalTxn, MergedBatch};
 
 use crate::{
@@ -41,9 +41,9 @@ use crate::{
     core::{
         encode::{Encoder, Numbers, Pending, Sink},
         head::{self, Stamp},
-        index_file,
     },
     disk::{Disk, DiskFile, DiskLock},
+    files::{create_file, write_index},
     kv::{
         IndexPlace, Kv, KvBatch, checkpoint::CheckpointRecord, gtid_index, segment::Segment,
         time_index, tso_index,
@@ -58,10 +58,10 @@ const VERIFY_STEP_BYTES: u64 = 1 << 20;
 
 /// Appends transactions to the global binlog. There is one, and it blocks: give it a thread of its own.
 pub struct LogWriter {
-    disk: Arc<dyn Disk>,
-    kv: Arc<dyn Kv>,
-    log: GlobalLog,
-    options: StoreOptions,
+    pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) kv: Arc<dyn Kv>,
+    pub(crate) log: GlobalLog,
+    pub(crate) options: StoreOptions,
     encoder: Encoder,
     active: ActiveFile,
     state: State,
@@ -324,7 +324,7 @@ impl LogWriter {
     }
 
     /// Steps 1 and 2 of the module's table.
-    fn rotate(&mut self) -> Result<(), WriteError> {
+    pub(crate) fn rotate(&mut self) -> Result<(), WriteError> {
         let stamp = self.stamp();
         let (file, next) = (self.active.file.clone(), self.active.file.next());
         let Pending { bytes, base } = &mut self.active.pending;
@@ -362,11 +362,12 @@ impl LogWriter {
         bytes.append(&mut self.active.pending.bytes);
         self.active.pending.bytes = bytes;
         self.group.created.push(entry);
+        self.group.bytes = true;
         Ok(())
     }
 
     /// Steps 3 to 6.
-    fn commit_group(&mut self) -> Result<DurableEnd, WriteError> {
+    pub(crate) fn commit_group(&mut self) -> Result<DurableEnd, WriteError> {
         if !self.group.bytes && !self.group.progress {
             return Ok(self.log.durable());
         }
@@ -485,69 +486,4 @@ impl LogWriter {
         }
         Ok(batch)
     }
-}
-
-/// Creates `file` and buffers its head.
-pub(crate) fn create_file(
-    disk: &dyn Disk,
-    file: &BinlogFile,
-    stamp: Stamp,
-    options: &StoreOptions,
-    previous: GtidSet,
-    last_gno: u64,
-) -> Result<(ActiveFile, FileEntry), WriteError> {
-    let handle = disk
-        .create(file.as_str())
-        .map_err(WriteError::io(format!("creating {file}")))?;
-    let mut pending = Pending::default();
-    head::put_head(
-        &mut pending.bytes,
-        stamp,
-        &options.server_version,
-        &previous,
-    )
-    .map_err(|source| WriteError::Event {
-        file: file.clone(),
-        source,
-    })?;
-    let active = ActiveFile {
-        file: file.clone(),
-        handle,
-        first_gno: last_gno + 1,
-        pending,
-    };
-    let previous_gtids = Arc::new(previous);
-    Ok((
-        active,
-        FileEntry {
-            file: file.clone(),
-            sealed: None,
-            previous_gtids,
-        },
-    ))
-}
-
-/// Replaces the index file in one step and makes it and all names durable.
-pub(crate) fn write_index<'a>(
-    disk: &dyn Disk,
-    name: &str,
-    files: impl IntoIterator<Item = &'a BinlogFile>,
-) -> Result<(), WriteError> {
-    let write = || {
-        let temporary = index_temporary(name);
-        if disk.exists(&temporary)? {
-            disk.remove(&temporary)?;
-        }
-        let handle = disk.create(&temporary)?;
-        handle.write_at(0, index_file::text(files).as_bytes())?;
-        handle.sync_data()?;
-        disk.rename(&temporary, name)?;
-        disk.sync_dir()
-    };
-    write().map_err(WriteError::io(format!("writing {name}")))
-}
-
-/// What the index file is called while it is being written.
-pub(crate) fn index_temporary(name: &str) -> String {
-    format!("{name}.new")
 }

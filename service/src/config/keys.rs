@@ -17,39 +17,190 @@ pub struct Key {
     pub meaning: &'static str,
 }
 
-const fn key(path: &'static str, example: &'static str, default: &'static str, meaning: &'static str) -> Key {
-    Key { path, example, default, meaning }
+const fn key(
+    path: &'static str,
+    example: &'static str,
+    default: &'static str,
+    meaning: &'static str,
+) -> Key {
+    Key {
+        path,
+        example,
+        default,
+        meaning,
+    }
 }
 
 /// All keys, in the order of the reference.
 pub const KEYS: &[Key] = &[
-    key("cluster.name", "\"shop\"", "\"tributary\"", "Name of the cluster, shown in the status."),
-    key("cluster.order", "\"tso\"", "required", "How transactions of different nodes are ordered. `tso`: by the commit timestamps that the coordinator sets."),
-    key("cluster.tso_source", "\"commit-timestamp\"", "\"commit-timestamp\"", "Where a commit timestamp is found. `commit-timestamp`: `original_commit_timestamp` of the commit's GTID event."),
-    key("cluster.fence_log", "\"fences.jsonl\"", "none", "File to which each fence is appended as it took effect: with the nodes' binlogs, the whole input of the merge. For reproducing a merge."),
-    key("node.name", "\"dn1\"", "required", "Name of the node. Ties in the order are broken by it; do not change it later."),
-    key("node.url", "\"mysql://repl@127.0.0.1:3301\"", "required", "Address and account: `mysql://user@host:port`. A password in it is accepted with a warning."),
-    key("node.password_env", "\"DN1_PASSWORD\"", "none", "Environment variable that holds the password."),
-    key("node.password_file", "\"dn1.secret\"", "none", "File that holds the password; a line break at its end is not part of it."),
-    key("node.password", "\"secret\"", "none", "The password itself; accepted with a warning."),
-    key("node.tls", "\"preferred\"", "\"preferred\"", "`disabled`; `preferred`: used when the node offers it; `required`: always. The certificate is verified when `tls_ca` is given."),
-    key("node.tls_ca", "\"ca.pem\"", "none", "PEM file of the authority that must have signed the node's certificate. Host names are not compared."),
-    key("node.start", "\"earliest\"", "\"earliest\"", "Where to begin when the node is read for the first time: `earliest` binlog it still has, `current` end, or behind a GTID set."),
-    key("store.data_dir", "\"data\"", "\"data\"", "Directory of the binlog files and of RocksDB."),
-    key("store.max_binlog_size", "\"512MiB\"", "\"512MiB\"", "A binlog file is closed behind the transaction that makes it this long. 4KiB to 1GiB."),
-    key("server.listen", "\"127.0.0.1:3307\"", "\"127.0.0.1:3307\"", "Address for MySQL clients."),
-    key("server.server_id", "4294", "required", "`server_id` of the service, towards clients and towards nodes. No node and no replica may have the same."),
-    key("server.version", "\"8.4.9-tributary\"", "\"8.4.9-tributary\"", "Server version that clients are told."),
-    key("server.max_connections", "1000", "1000", "Simultaneous client connections."),
-    key("server.tls_cert", "\"server.pem\"", "none", "Certificate chain (PEM) for clients that use TLS."),
-    key("server.tls_key", "\"server.key\"", "none", "Private key (PEM) of the certificate."),
-    key("user.name", "\"repl\"", "required", "Account name for clients."),
-    key("user.password_env", "\"REPL_PASSWORD\"", "none", "Environment variable that holds the password."),
-    key("user.password_file", "\"repl.secret\"", "none", "File that holds the password."),
-    key("user.password", "\"secret\"", "none", "The password itself; accepted with a warning."),
-    key("user.plugin", "\"caching_sha2_password\"", "\"caching_sha2_password\"", "Authentication plugin: `caching_sha2_password`, or `mysql_native_password` for old clients and MariaDB replicas."),
-    key("user.privileges", "[\"REPLICATION SLAVE\"]", "[\"REPLICATION SLAVE\", \"REPLICATION CLIENT\"]", "`REPLICATION SLAVE` to read the binlog, `REPLICATION CLIENT` for `SHOW BINARY LOGS` and the like, `ADMIN` for `KILL`, `PURGE` and `FLUSH`."),
-    key("admin.listen", "\"127.0.0.1:8307\"", "\"127.0.0.1:8307\"", "Address of the HTTP interface: `/healthz`, `/readyz`, `/status`, `/metrics`. It has no authentication: keep it on a loopback or private address."),
+    key(
+        "cluster.name",
+        "\"shop\"",
+        "\"tributary\"",
+        "Name of the cluster, shown in the status.",
+    ),
+    key(
+        "cluster.order",
+        "\"tso\"",
+        "required",
+        "How transactions of different nodes are ordered. `tso`: by the commit timestamps that the coordinator sets.",
+    ),
+    key(
+        "cluster.tso_source",
+        "\"commit-timestamp\"",
+        "\"commit-timestamp\"",
+        "Where a commit timestamp is found. `commit-timestamp`: `original_commit_timestamp` of the commit's GTID event.",
+    ),
+    key(
+        "cluster.fence_log",
+        "\"fences.jsonl\"",
+        "none",
+        "File to which each fence is appended as it took effect: with the nodes' binlogs, the whole input of the merge. For reproducing a merge.",
+    ),
+    key(
+        "node.name",
+        "\"dn1\"",
+        "required",
+        "Name of the node. Ties in the order are broken by it; do not change it later.",
+    ),
+    key(
+        "node.url",
+        "\"mysql://repl@127.0.0.1:3301\"",
+        "required",
+        "Address and account: `mysql://user@host:port`. A password in it is accepted with a warning.",
+    ),
+    key(
+        "node.password_env",
+        "\"DN1_PASSWORD\"",
+        "none",
+        "Environment variable that holds the password.",
+    ),
+    key(
+        "node.password_file",
+        "\"dn1.secret\"",
+        "none",
+        "File that holds the password; a line break at its end is not part of it.",
+    ),
+    key(
+        "node.password",
+        "\"secret\"",
+        "none",
+        "The password itself; accepted with a warning.",
+    ),
+    key(
+        "node.tls",
+        "\"preferred\"",
+        "\"preferred\"",
+        "`disabled`; `preferred`: used when the node offers it; `required`: always. The certificate is verified when `tls_ca` is given.",
+    ),
+    key(
+        "node.tls_ca",
+        "\"ca.pem\"",
+        "none",
+        "PEM file of the authority that must have signed the node's certificate. Host names are not compared.",
+    ),
+    key(
+        "node.start",
+        "\"earliest\"",
+        "\"earliest\"",
+        "Where to begin when the node is read for the first time: `earliest` binlog it still has, `current` end, or behind a GTID set.",
+    ),
+    key(
+        "store.data_dir",
+        "\"data\"",
+        "\"data\"",
+        "Directory of the binlog files and of RocksDB.",
+    ),
+    key(
+        "store.max_binlog_size",
+        "\"512MiB\"",
+        "\"512MiB\"",
+        "A binlog file is closed behind the transaction that makes it this long. 4KiB to 1GiB.",
+    ),
+    key(
+        "server.listen",
+        "\"127.0.0.1:3307\"",
+        "\"127.0.0.1:3307\"",
+        "Address for MySQL clients.",
+    ),
+    key(
+        "server.server_id",
+        "4294",
+        "required",
+        "`server_id` of the service, towards clients and towards nodes. No node and no replica may have the same.",
+    ),
+    key(
+        "server.version",
+        "\"8.4.9-tributary\"",
+        "\"8.4.9-tributary\"",
+        "Server version that clients are told.",
+    ),
+    key(
+        "server.max_connections",
+        "1000",
+        "1000",
+        "Simultaneous client connections.",
+    ),
+    key(
+        "server.tls",
+        "\"offered\"",
+        "\"offered\"",
+        "`offered`: clients may use TLS (MySQL 9 replicas do unless told otherwise); without `tls_cert` a self-signed certificate is made at the first start and kept as `server-cert.pem` in the data directory. `off`: not offered.",
+    ),
+    key(
+        "server.tls_cert",
+        "\"server.pem\"",
+        "none",
+        "Certificate chain (PEM) for clients that use TLS.",
+    ),
+    key(
+        "server.tls_key",
+        "\"server.key\"",
+        "none",
+        "Private key (PEM) of the certificate.",
+    ),
+    key(
+        "user.name",
+        "\"repl\"",
+        "required",
+        "Account name for clients.",
+    ),
+    key(
+        "user.password_env",
+        "\"REPL_PASSWORD\"",
+        "none",
+        "Environment variable that holds the password.",
+    ),
+    key(
+        "user.password_file",
+        "\"repl.secret\"",
+        "none",
+        "File that holds the password.",
+    ),
+    key(
+        "user.password",
+        "\"secret\"",
+        "none",
+        "The password itself; accepted with a warning.",
+    ),
+    key(
+        "user.plugin",
+        "\"caching_sha2_password\"",
+        "\"caching_sha2_password\"",
+        "Authentication plugin: `caching_sha2_password`, or `mysql_native_password` for old clients and MariaDB replicas.",
+    ),
+    key(
+        "user.privileges",
+        "[\"REPLICATION SLAVE\"]",
+        "[\"REPLICATION SLAVE\", \"REPLICATION CLIENT\"]",
+        "`REPLICATION SLAVE` to read the binlog, `REPLICATION CLIENT` for `SHOW BINARY LOGS` and the like, `ADMIN` for `KILL`, `PURGE` and `FLUSH`.",
+    ),
+    key(
+        "admin.listen",
+        "\"127.0.0.1:8307\"",
+        "\"127.0.0.1:8307\"",
+        "Address of the HTTP interface: `/healthz`, `/readyz`, `/status`, `/metrics`. It has no authentication: keep it on a loopback or private address.",
+    ),
 ];
 
 /// The reference page.
@@ -65,10 +216,21 @@ pub fn reference() -> String {
         let (this, name) = key.path.split_once('.').unwrap_or(("", key.path));
         if this != section {
             section = this;
-            let title = if matches!(this, "node" | "user") { format!("[[{this}]]") } else { format!("[{this}]") };
-            let _ = write!(page, "\n## `{title}`\n\n| key | default | meaning |\n|---|---|---|\n");
+            let title = if matches!(this, "node" | "user") {
+                format!("[[{this}]]")
+            } else {
+                format!("[{this}]")
+            };
+            let _ = write!(
+                page,
+                "\n## `{title}`\n\n| key | default | meaning |\n|---|---|---|\n"
+            );
         }
-        let default = if matches!(key.default, "required" | "none") { key.default.into() } else { format!("`{}`", key.default) };
+        let default = if matches!(key.default, "required" | "none") {
+            key.default.into()
+        } else {
+            format!("`{}`", key.default)
+        };
         let _ = writeln!(page, "| `{name}` | {default} | {} |", key.meaning);
     }
     page

@@ -116,8 +116,19 @@ pub struct Server {
     pub version: String,
     /// Simultaneous connections.
     pub max_connections: usize,
+    /// Encryption towards clients.
+    pub tls: ServerTls,
+}
+
+/// Where the certificate that clients are shown comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ServerTls {
+    /// Made at the first start and kept in the data directory.
+    Own,
     /// Certificate chain and private key, PEM.
-    pub tls: Option<(PathBuf, PathBuf)>,
+    Files(PathBuf, PathBuf),
+    /// TLS is not offered.
+    Off,
 }
 
 /// `[[user]]`: an account of dump clients.
@@ -162,37 +173,63 @@ pub struct ConfigError {
 impl Config {
     /// Reads and checks a file. Relative paths in it are relative to its directory.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|e| ConfigError { lines: vec![format!("{}: can not be read: {e}", path.display())] })?;
+        let text = std::fs::read_to_string(path).map_err(|e| ConfigError {
+            lines: vec![format!("{}: can not be read: {e}", path.display())],
+        })?;
         let base = path.parent().unwrap_or(Path::new("."));
         Self::parse(&text, base, &|name| std::env::var(name).ok())
     }
 
     /// Checks a text. `env` looks up environment variables; relative paths are relative to `base`.
-    pub fn parse(text: &str, base: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
+    pub fn parse(
+        text: &str,
+        base: &Path,
+        env: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<Self, ConfigError> {
         let root: toml::Table = text.parse().map_err(|e: toml::de::Error| ConfigError {
-            lines: vec![format!("not TOML: {}", e.to_string().trim_end().replace('\n', " | "))],
+            lines: vec![format!(
+                "not TOML: {}",
+                e.to_string().trim_end().replace('\n', " | ")
+            )],
         })?;
         let problems = Problems::default();
         let mut root = Table::root(root, &problems);
-        let env = Env { base, lookup: env, problems: &problems };
+        let env = Env {
+            base,
+            lookup: env,
+            problems: &problems,
+        };
         let config = Self {
             cluster: cluster(root.table("cluster"), &env),
             nodes: nodes(root.tables("node"), &env),
             store: store(root.table("store"), &env),
             server: server(root.table("server"), &env),
-            users: root.tables("user").into_iter().map(|t| user(t, &env)).collect(),
+            users: root
+                .tables("user")
+                .into_iter()
+                .map(|t| user(t, &env))
+                .collect(),
             admin: admin(root.table("admin")),
             warnings: Vec::new(),
         };
-        root.not_yet("route", "routes are not supported by this version: every table keeps its name");
+        root.not_yet(
+            "route",
+            "routes are not supported by this version: every table keeps its name",
+        );
         root.finish();
         if config.users.is_empty() {
-            problems.add("user", "at least one [[user]] is needed for clients to connect");
+            problems.add(
+                "user",
+                "at least one [[user]] is needed for clients to connect",
+            );
         }
         repeated(config.users.iter().map(|u| &u.name), "user", &problems);
         let (lines, warnings) = problems.into_lines();
-        if lines.is_empty() { Ok(Self { warnings, ..config }) } else { Err(ConfigError { lines }) }
+        if lines.is_empty() {
+            Ok(Self { warnings, ..config })
+        } else {
+            Err(ConfigError { lines })
+        }
     }
 }
 
@@ -210,14 +247,29 @@ impl Env<'_> {
     /// The password given by `password_env`, `password_file` or `password`.
     fn password(&self, table: &mut Table<'_>, in_url: Option<String>) -> Secret {
         let (path, problems) = (table.path("password_env"), self.problems);
-        let (from_env, from_file, plain) =
-            (table.text("password_env"), table.text("password_file"), table.text("password"));
-        let given = [from_env.is_some(), from_file.is_some(), plain.is_some(), in_url.is_some()];
+        let (from_env, from_file, plain) = (
+            table.text("password_env"),
+            table.text("password_file"),
+            table.text("password"),
+        );
+        let given = [
+            from_env.is_some(),
+            from_file.is_some(),
+            plain.is_some(),
+            in_url.is_some(),
+        ];
         if given.iter().filter(|g| **g).count() > 1 {
-            problems.add(&path, "give the password once: password_env, password_file, password or in the url");
+            problems.add(
+                &path,
+                "give the password once: password_env, password_file, password or in the url",
+            );
         }
         if plain.is_some() || in_url.is_some() {
-            let place = if plain.is_some() { table.path("password") } else { table.path("url") };
+            let place = if plain.is_some() {
+                table.path("password")
+            } else {
+                table.path("url")
+            };
             problems.warn(&place, "a password in the configuration is readable by whoever reads the file; use password_env or password_file");
         }
         if let Some(name) = from_env {
@@ -230,9 +282,16 @@ impl Env<'_> {
         if let Some(file) = from_file {
             let read = std::fs::read_to_string(self.path(&file));
             if let Err(e) = &read {
-                problems.add(&table.path("password_file"), &format!("{file} can not be read: {e}"));
+                problems.add(
+                    &table.path("password_file"),
+                    &format!("{file} can not be read: {e}"),
+                );
             }
-            return Secret(read.unwrap_or_default().trim_end_matches(['\r', '\n']).to_owned());
+            return Secret(
+                read.unwrap_or_default()
+                    .trim_end_matches(['\r', '\n'])
+                    .to_owned(),
+            );
         }
         Secret(plain.or(in_url).unwrap_or_default())
     }
@@ -241,12 +300,21 @@ impl Env<'_> {
 fn cluster(mut t: Table<'_>, env: &Env<'_>) -> Cluster {
     let name = t.text("name").unwrap_or_else(|| "tributary".into());
     match t.one_of("order", &["tso", "causal"]).as_deref() {
-        Some("causal") => env.problems.add("cluster.order", "\"causal\" is not supported by this version"),
+        Some("causal") => env.problems.add(
+            "cluster.order",
+            "\"causal\" is not supported by this version",
+        ),
         Some(_) => {}
         None => env.problems.add("cluster.order", "is missing: \"tso\""),
     }
-    if let Some("polardbx") = t.one_of("tso_source", &["commit-timestamp", "polardbx"]).as_deref() {
-        env.problems.add("cluster.tso_source", "\"polardbx\" is not supported by this version");
+    if let Some("polardbx") = t
+        .one_of("tso_source", &["commit-timestamp", "polardbx"])
+        .as_deref()
+    {
+        env.problems.add(
+            "cluster.tso_source",
+            "\"polardbx\" is not supported by this version",
+        );
     }
     let fence_log = t.text("fence_log").map(|p| env.path(&p));
     t.finish();
@@ -274,7 +342,10 @@ fn repeated<'a>(names: impl Iterator<Item = &'a String>, what: &str, problems: &
 fn node(mut t: Table<'_>, env: &Env<'_>) -> Option<Node> {
     let name = t.required_text("name");
     let url = t.required_text("url");
-    let tls = match t.one_of("tls", &["disabled", "preferred", "required"]).as_deref() {
+    let tls = match t
+        .one_of("tls", &["disabled", "preferred", "required"])
+        .as_deref()
+    {
         Some("disabled") => Tls::Disabled,
         Some("required") => Tls::Required,
         _ => Tls::Preferred,
@@ -286,17 +357,32 @@ fn node(mut t: Table<'_>, env: &Env<'_>) -> Option<Node> {
         Some(set) => match set.parse() {
             Ok(set) => Start::Gtids(set),
             Err(_) => {
-                env.problems.add(&t.path("start"), "must be \"current\", \"earliest\" or a GTID set");
+                env.problems.add(
+                    &t.path("start"),
+                    "must be \"current\", \"earliest\" or a GTID set",
+                );
                 Start::Earliest
             }
         },
     };
     let (url_path, parsed) = (t.path("url"), url.as_deref().map(NodeUrl::parse));
-    let in_url = parsed.as_ref().and_then(|p| p.as_ref().ok()).and_then(|u| u.password.clone());
+    let in_url = parsed
+        .as_ref()
+        .and_then(|p| p.as_ref().ok())
+        .and_then(|u| u.password.clone());
     let password = env.password(&mut t, in_url);
     t.finish();
     match parsed? {
-        Ok(url) => Some(Node { name: name?, host: url.host, port: url.port, user: url.user, password, tls, tls_ca, start }),
+        Ok(url) => Some(Node {
+            name: name?,
+            host: url.host,
+            port: url.port,
+            user: url.user,
+            password,
+            tls,
+            tls_ca,
+            start,
+        }),
         Err(problem) => {
             env.problems.add(&url_path, &problem);
             None
@@ -315,8 +401,12 @@ struct NodeUrl {
 impl NodeUrl {
     fn parse(text: &str) -> Result<Self, String> {
         // mysql_async knows percent-encoding, IPv6 literals and the rest of the URL grammar.
-        let opts = mysql_async::Opts::from_url(text).map_err(|e| format!("{e}; want mysql://user@host:port"))?;
-        let user = opts.user().filter(|u| !u.is_empty()).ok_or("names no user; want mysql://user@host:port")?;
+        let opts = mysql_async::Opts::from_url(text)
+            .map_err(|e| format!("{e}; want mysql://user@host:port"))?;
+        let user = opts
+            .user()
+            .filter(|u| !u.is_empty())
+            .ok_or("names no user; want mysql://user@host:port")?;
         Ok(Self {
             user: user.to_owned(),
             password: opts.pass().map(str::to_owned),
@@ -328,30 +418,66 @@ impl NodeUrl {
 
 fn store(mut t: Table<'_>, env: &Env<'_>) -> Store {
     let data_dir = env.path(&t.text("data_dir").unwrap_or_else(|| "data".into()));
-    let max_binlog_size = t.size("max_binlog_size", 4096, 1 << 30).unwrap_or(512 << 20);
-    t.not_yet("expire_after", "retention is not supported by this version: binlog files are kept");
+    let max_binlog_size = t
+        .size("max_binlog_size", 4096, 1 << 30)
+        .unwrap_or(512 << 20);
+    t.not_yet(
+        "expire_after",
+        "retention is not supported by this version: binlog files are kept",
+    );
     t.finish();
-    Store { data_dir, max_binlog_size }
+    Store {
+        data_dir,
+        max_binlog_size,
+    }
 }
 
 fn server(mut t: Table<'_>, env: &Env<'_>) -> Server {
-    let listen = t.address("listen").unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 3307)));
-    let server_id = t.integer("server_id", 1, u64::from(u32::MAX)).map(|id| id as u32);
+    let listen = t
+        .address("listen")
+        .unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 3307)));
+    let server_id = t
+        .integer("server_id", 1, u64::from(u32::MAX))
+        .map(|id| id as u32);
     if server_id.is_none() && !t.reported("server_id") {
-        env.problems.add("server.server_id", "is missing: a number that no node and no replica has");
+        env.problems.add(
+            "server.server_id",
+            "is missing: a number that no node and no replica has",
+        );
     }
     let version = t.text("version").unwrap_or_else(|| DEFAULT_VERSION.into());
-    if !version.starts_with(|c: char| ('5'..='9').contains(&c)) || !version.is_ascii() || version.len() > 49 {
+    if !version.starts_with(|c: char| ('5'..='9').contains(&c))
+        || !version.is_ascii()
+        || version.len() > 49
+    {
         env.problems.add("server.version", "must begin with 5 to 9 (clients take 10 and more for MariaDB) and have at most 49 characters");
     }
     let max_connections = t.integer("max_connections", 1, 100_000).unwrap_or(1000) as usize;
     let (cert, key) = (t.text("tls_cert"), t.text("tls_key"));
     if cert.is_some() != key.is_some() {
-        env.problems.add("server.tls_cert", "tls_cert and tls_key are given together or not at all");
+        env.problems.add(
+            "server.tls_cert",
+            "tls_cert and tls_key are given together or not at all",
+        );
     }
-    let tls = cert.zip(key).map(|(c, k)| (env.path(&c), env.path(&k)));
+    let off = t.one_of("tls", &["offered", "off"]).as_deref() == Some("off");
+    if off && cert.is_some() {
+        env.problems
+            .add("server.tls", "is \"off\", but tls_cert is given");
+    }
+    let tls = match cert.zip(key) {
+        Some((cert, key)) => ServerTls::Files(env.path(&cert), env.path(&key)),
+        None if off => ServerTls::Off,
+        None => ServerTls::Own,
+    };
     t.finish();
-    Server { listen, server_id: server_id.unwrap_or(0), version, max_connections, tls }
+    Server {
+        listen,
+        server_id: server_id.unwrap_or(0),
+        version,
+        max_connections,
+        tls,
+    }
 }
 
 /// What clients are told unless configured: a MySQL LTS whose statements, events and defaults all tested clients accept.
@@ -360,27 +486,44 @@ pub const DEFAULT_VERSION: &str = "8.4.9-tributary";
 fn user(mut t: Table<'_>, env: &Env<'_>) -> User {
     let name = t.required_text("name").unwrap_or_default();
     let password = env.password(&mut t, None);
-    let native_password =
-        t.one_of("plugin", &["caching_sha2_password", "mysql_native_password"]).as_deref() == Some("mysql_native_password");
+    let native_password = t
+        .one_of(
+            "plugin",
+            &["caching_sha2_password", "mysql_native_password"],
+        )
+        .as_deref()
+        == Some("mysql_native_password");
     let path = t.path("privileges");
-    let listed = t.texts("privileges").unwrap_or_else(|| vec!["REPLICATION SLAVE".into(), "REPLICATION CLIENT".into()]);
+    let listed = t
+        .texts("privileges")
+        .unwrap_or_else(|| vec!["REPLICATION SLAVE".into(), "REPLICATION CLIENT".into()]);
     let privileges = (listed.iter())
         .filter_map(|p| match p.to_ascii_uppercase().as_str() {
             "REPLICATION SLAVE" => Some(Privilege::ReplicationSlave),
             "REPLICATION CLIENT" => Some(Privilege::ReplicationClient),
             "ADMIN" => Some(Privilege::Admin),
             _ => {
-                env.problems.add(&path, &format!("{p:?} is not one of REPLICATION SLAVE, REPLICATION CLIENT, ADMIN"));
+                env.problems.add(
+                    &path,
+                    &format!("{p:?} is not one of REPLICATION SLAVE, REPLICATION CLIENT, ADMIN"),
+                );
                 None
             }
         })
         .collect();
     t.finish();
-    User { name, password, native_password, privileges }
+    User {
+        name,
+        password,
+        native_password,
+        privileges,
+    }
 }
 
 fn admin(mut t: Table<'_>) -> Admin {
-    let listen = t.address("listen").unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 8307)));
+    let listen = t
+        .address("listen")
+        .unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 8307)));
     t.finish();
     Admin { listen }
 }

@@ -39,12 +39,21 @@ pub(super) struct Table<'p> {
 
 impl<'p> Table<'p> {
     pub(super) fn root(values: toml::Table, problems: &'p Problems) -> Self {
-        Self { path: String::new(), values, reported: BTreeSet::new(), problems }
+        Self {
+            path: String::new(),
+            values,
+            reported: BTreeSet::new(),
+            problems,
+        }
     }
 
     /// `cluster.order`
     pub(super) fn path(&self, key: &str) -> String {
-        if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
+        if self.path.is_empty() {
+            key.to_owned()
+        } else {
+            format!("{}.{key}", self.path)
+        }
     }
 
     fn wrong(&mut self, key: &str, what: &str) {
@@ -68,7 +77,12 @@ impl<'p> Table<'p> {
                 toml::Table::new()
             }
         };
-        Self { path, values, reported: BTreeSet::new(), problems: self.problems }
+        Self {
+            path,
+            values,
+            reported: BTreeSet::new(),
+            problems: self.problems,
+        }
     }
 
     /// The tables `[[key]]`. Their paths carry their name, or their number where they have none.
@@ -77,7 +91,10 @@ impl<'p> Table<'p> {
             Some(Value::Array(list)) => list,
             None => return Vec::new(),
             Some(other) => {
-                self.wrong(key, &format!("must be written [[{key}]], not {}", kind(&other)));
+                self.wrong(
+                    key,
+                    &format!("must be written [[{key}]], not {}", kind(&other)),
+                );
                 return Vec::new();
             }
         };
@@ -87,9 +104,17 @@ impl<'p> Table<'p> {
                 self.wrong(key, &format!("must be written [[{key}]]"));
                 continue;
             };
-            let label = values.get("name").and_then(Value::as_str).map_or_else(|| (i + 1).to_string(), str::to_owned);
+            let label = values
+                .get("name")
+                .and_then(Value::as_str)
+                .map_or_else(|| (i + 1).to_string(), str::to_owned);
             let path = format!("{}[{label}]", self.path(key));
-            tables.push(Self { path, values, reported: BTreeSet::new(), problems: self.problems });
+            tables.push(Self {
+                path,
+                values,
+                reported: BTreeSet::new(),
+                problems: self.problems,
+            });
         }
         tables
     }
@@ -121,7 +146,8 @@ impl<'p> Table<'p> {
             self.wrong(key, "must be a list of texts");
             return None;
         };
-        let texts: Option<Vec<String>> = list.iter().map(|v| v.as_str().map(str::to_owned)).collect();
+        let texts: Option<Vec<String>> =
+            list.iter().map(|v| v.as_str().map(str::to_owned)).collect();
         if texts.is_none() {
             self.wrong(key, "must be a list of texts");
         }
@@ -133,7 +159,10 @@ impl<'p> Table<'p> {
         if choices.contains(&text.as_str()) {
             return Some(text);
         }
-        self.wrong(key, &format!("{text:?} is not one of {}", choices.join(", ")));
+        self.wrong(
+            key,
+            &format!("{text:?} is not one of {}", choices.join(", ")),
+        );
         None
     }
 
@@ -157,7 +186,10 @@ impl<'p> Table<'p> {
         let valid = size.filter(|n| (min..=max).contains(n));
         if valid.is_none() {
             let (min, max) = (bytesize::ByteSize(min), bytesize::ByteSize(max));
-            self.wrong(key, &format!("must be a size such as \"512MiB\", from {min} to {max}"));
+            self.wrong(
+                key,
+                &format!("must be a size such as \"512MiB\", from {min} to {max}"),
+            );
         }
         valid
     }
@@ -166,7 +198,10 @@ impl<'p> Table<'p> {
         let text = self.text(key)?;
         let address = text.parse().ok();
         if address.is_none() {
-            self.wrong(key, &format!("{text:?} is not an address with a port, such as 127.0.0.1:3307"));
+            self.wrong(
+                key,
+                &format!("{text:?} is not an address with a port, such as 127.0.0.1:3307"),
+            );
         }
         address
     }

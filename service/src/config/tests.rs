@@ -36,19 +36,31 @@ fn problems(change: impl FnOnce(String) -> String) -> Vec<String> {
 #[test]
 fn a_small_file_gets_safe_defaults() {
     let c = parse(GOOD).unwrap();
-    assert_eq!(c.nodes.iter().map(|n| n.name.as_str()).collect::<Vec<_>>(), ["dn1", "dn2"]);
-    assert_eq!((c.nodes[1].host.as_str(), c.nodes[1].port), ("127.0.0.1", 3302));
+    assert_eq!(
+        c.nodes.iter().map(|n| n.name.as_str()).collect::<Vec<_>>(),
+        ["dn1", "dn2"]
+    );
+    assert_eq!(
+        (c.nodes[1].host.as_str(), c.nodes[1].port),
+        ("127.0.0.1", 3302)
+    );
     assert_eq!(c.nodes[1].password.0, "pass word");
     assert_eq!(c.nodes[0].start, Start::Current);
     assert!(c.server.listen.ip().is_loopback() && c.admin.listen.ip().is_loopback());
     assert_eq!(c.store.data_dir, Path::new("/etc/tributary/data"));
     assert!(c.warnings.is_empty());
-    assert!(!format!("{c:?}").contains("pass word"), "passwords are never printed");
+    assert!(
+        !format!("{c:?}").contains("pass word"),
+        "passwords are never printed"
+    );
 }
 
 #[test]
 fn every_problem_has_one_line_with_its_path() {
-    let lines = problems(|t| t.replace("4294", "0").replace("\"tso\"", "\"tsoo\"") + "colour = \"red\"\n[store]\nmax_binlog_size = \"1B\"\nfoo = 1\n");
+    let lines = problems(|t| {
+        t.replace("4294", "0").replace("\"tso\"", "\"tsoo\"")
+            + "colour = \"red\"\n[store]\nmax_binlog_size = \"1B\"\nfoo = 1\n"
+    });
     assert_eq!(
         lines,
         [
@@ -68,7 +80,10 @@ fn what_is_missing_or_double_is_named() {
     assert_eq!(lines, ["node: the name \"dn1\" is given twice"]);
     let lines = problems(|t| t.replace("\"PW\"", "\"NOT_THERE\""));
     assert_eq!(lines.len(), 2);
-    assert!(lines[0].contains("node[dn2].password_env: environment variable NOT_THERE is not set"), "{lines:?}");
+    assert!(
+        lines[0].contains("node[dn2].password_env: environment variable NOT_THERE is not set"),
+        "{lines:?}"
+    );
     let lines = problems(|t| t.replace("mysql://repl@127.0.0.1:3302", "http://x"));
     assert!(lines[0].starts_with("node[dn2].url: "), "{lines:?}");
     let lines = problems(|_| "[cluster".into());
@@ -86,9 +101,17 @@ fn a_password_in_the_url_warns() {
 
 #[test]
 fn what_this_version_can_not_do_is_said() {
-    let lines = problems(|t| t.replace("\"tso\"", "\"causal\"") + "[[route]]\nfrom = \"a\"\nto = \"b\"\n[store]\nexpire_after = \"7d\"\n");
+    let lines = problems(|t| {
+        t.replace("\"tso\"", "\"causal\"")
+            + "[[route]]\nfrom = \"a\"\nto = \"b\"\n[store]\nexpire_after = \"7d\"\n"
+    });
     assert_eq!(lines.len(), 3);
-    assert!(lines.iter().all(|l| l.contains("not supported by this version")), "{lines:?}");
+    assert!(
+        lines
+            .iter()
+            .all(|l| l.contains("not supported by this version")),
+        "{lines:?}"
+    );
 }
 
 /// Every key of the list is known to the reader: a file with all of them has no unknown key.
@@ -101,21 +124,52 @@ fn the_list_of_keys_is_what_the_reader_reads() {
         *text += &format!("{name} = {}\n", key.example);
     }
     let file: String = (sections.iter())
-        .map(|(s, text)| if matches!(*s, "node" | "user") { format!("[[{s}]]\n{text}") } else { format!("[{s}]\n{text}") })
+        .map(|(s, text)| {
+            if matches!(*s, "node" | "user") {
+                format!("[[{s}]]\n{text}")
+            } else {
+                format!("[{s}]\n{text}")
+            }
+        })
         .collect();
     let lines = parse(&file).expect_err("passwords are given several ways");
-    assert!(lines.iter().all(|l| !l.contains("unknown key")), "{lines:#?}");
+    assert!(
+        lines.iter().all(|l| !l.contains("unknown key")),
+        "{lines:#?}"
+    );
     // The other way round: each key the reader asks for is in the list.
     let source = [include_str!("mod.rs")].concat();
-    let pattern = ["t.text(\"", "t.required_text(\"", "t.one_of(\"", "t.texts(\"", "t.size(\"", "t.integer(\"", "t.address(\"", "table.text(\""];
-    for (at, p) in pattern.iter().flat_map(|p| source.match_indices(p).map(move |(at, _)| (at, p))) {
+    let pattern = [
+        "t.text(\"",
+        "t.required_text(\"",
+        "t.one_of(\"",
+        "t.texts(\"",
+        "t.size(\"",
+        "t.integer(\"",
+        "t.address(\"",
+        "table.text(\"",
+    ];
+    for (at, p) in pattern
+        .iter()
+        .flat_map(|p| source.match_indices(p).map(move |(at, _)| (at, p)))
+    {
         let name = source[at + p.len()..].split('"').next().unwrap();
-        assert!(KEYS.iter().any(|k| k.path.ends_with(&format!(".{name}"))), "{name} is read but not documented");
+        assert!(
+            KEYS.iter().any(|k| k.path.ends_with(&format!(".{name}"))),
+            "{name} is read but not documented"
+        );
     }
 }
 
 #[test]
 fn the_reference_page_is_up_to_date() {
-    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/configuration.md")).unwrap_or_default();
-    assert!(page == reference(), "docs/configuration.md differs: write it with `tributary config-reference`");
+    let page = std::fs::read_to_string(concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../docs/configuration.md"
+    ))
+    .unwrap_or_default();
+    assert!(
+        page == reference(),
+        "docs/configuration.md differs: write it with `tributary config-reference`"
+    );
 }

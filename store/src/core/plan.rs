@@ -8,7 +8,10 @@ use std::collections::BTreeMap;
 
 use tributary_binlog::BinlogFile;
 
-use crate::{OpenError, kv::segment::Segment};
+use crate::{
+    OpenError,
+    kv::{purging::Purging, segment::Segment},
+};
 
 /// What the directory should look like and what it looks like.
 #[derive(Debug)]
@@ -21,6 +24,8 @@ pub(crate) struct Found<'a> {
     pub(crate) segments: &'a [Segment],
     /// Sizes of the files with this base name, by number.
     pub(crate) sizes: &'a BTreeMap<u64, u64>,
+    /// Files a purge was about to remove.
+    pub(crate) purging: Option<Purging>,
 }
 
 /// What to do.
@@ -28,7 +33,7 @@ pub(crate) struct Found<'a> {
 pub(crate) struct Plan {
     /// Bytes behind the checkpoint in the active file.
     pub(crate) cut: u64,
-    /// Files behind the checkpoint.
+    /// Files behind the checkpoint, and files that were being purged.
     pub(crate) remove: Vec<BinlogFile>,
     /// Files in front of the first known one: left alone, but worth a word.
     pub(crate) stray: Vec<BinlogFile>,

@@ -9,6 +9,7 @@ pub(crate) mod checkpoint;
 pub(crate) mod gtid_index;
 mod mem;
 pub(crate) mod meta;
+pub(crate) mod purging;
 #[cfg(feature = "rocksdb")]
 mod rocks;
 pub(crate) mod segment;
@@ -35,6 +36,8 @@ pub enum KeyKind {
     TsoIndex = 5,
     /// Sparse: time → position.
     TimeIndex = 6,
+    /// Files that are leaving the disk.
+    Purging = 7,
     /// Schema history; its keys and values belong to the schema's persistence.
     Schema = 32,
     /// Branches that stay prepared for long, with their rows; keys and values belong to the collector.
@@ -151,7 +154,7 @@ fn versioned(kind: KeyKind, value: &[u8], supported: u8) -> Result<&[u8], Record
 }
 
 /// The range of all keys of `kind`: from, and up to but not including.
-fn all_of(kind: KeyKind) -> (Vec<u8>, Vec<u8>) {
+pub(crate) fn range_of(kind: KeyKind) -> (Vec<u8>, Vec<u8>) {
     (vec![kind as u8], vec![kind as u8 + 1])
 }
 
@@ -176,7 +179,7 @@ impl IndexPlace {
         value
     }
 
-    fn decode(kind: KeyKind, value: &[u8]) -> Result<Self, RecordError> {
+    pub(crate) fn decode(kind: KeyKind, value: &[u8]) -> Result<Self, RecordError> {
         let damaged = || RecordError::damaged(kind, "length");
         let (seq, rest) = take_u64(versioned(kind, value, INDEX_VERSION)?).ok_or_else(damaged)?;
         let (offset, rest) = take_u64(rest).ok_or_else(damaged)?;

@@ -4,7 +4,7 @@
 
 use tributary_binlog::GtidSet;
 
-use super::{KeyKind, Pair, RecordError, all_of, take_u64, versioned};
+use super::{KeyKind, Pair, RecordError, range_of, take_u64, versioned};
 
 const KIND: KeyKind = KeyKind::Segment;
 const VERSION: u8 = 1;
@@ -30,7 +30,7 @@ impl Segment {
 
     /// The range of all segment records.
     pub(crate) fn range() -> (Vec<u8>, Vec<u8>) {
-        all_of(KIND)
+        range_of(KIND)
     }
 
     pub(crate) fn pair(&self) -> Pair {

@@ -18,8 +18,8 @@ use crate::{
     OpenError,
     core::{audit::Audit, index_file},
     disk::Disk,
+    files::read_text,
     kv::{Kv, checkpoint::CheckpointRecord, meta::Meta},
-    recover::read_text,
 };
 
 /// After so many faults the rest is only counted.
