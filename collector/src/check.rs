@@ -6,7 +6,7 @@ use tributary_binlog::Sid;
 
 use crate::{
     config::NodeUrl,
-    core::settings::{self, Identity, SettingsProblem},
+    core::settings::{self, Identity, NodeFacts, SettingsProblem},
     error::CollectorError,
     sql::SideConn,
 };
@@ -62,10 +62,9 @@ pub async fn settings_problems(probe: &Probe) -> Vec<NodeProblem> {
             problems.push(NodeProblem {
                 node: name.clone(),
                 fault,
-            })
+            });
         };
-        let facts = async { SideConn::connect(url).await?.facts().await };
-        match facts.await {
+        match ask(url).await {
             Err(error) => add(NodeFault::Unreachable(error)),
             Ok(facts) => {
                 let found = settings::check(&facts, name, &ours, &known);
@@ -77,4 +76,11 @@ pub async fn settings_problems(probe: &Probe) -> Vec<NodeProblem> {
         }
     }
     problems
+}
+
+async fn ask(url: &NodeUrl) -> Result<NodeFacts, CollectorError> {
+    let mut side = SideConn::connect(url).await?;
+    let facts = side.facts().await?;
+    side.quit().await;
+    Ok(facts)
 }

@@ -275,6 +275,12 @@ impl NodeConn {
         }
     }
 
+    /// Says goodbye, so that the node does not count an aborted client.
+    pub(crate) async fn quit(mut self) {
+        // It is closed either way.
+        let _ = self.command(commands::QUIT).await;
+    }
+
     /// Sends a command that is answered by OK.
     pub(crate) async fn simple(
         &mut self,

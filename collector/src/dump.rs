@@ -19,6 +19,9 @@ use crate::{
     wire::{WireError, commands, reply::Reply},
 };
 
+/// More often makes no sense.
+const HEARTBEAT_MIN: Duration = Duration::from_millis(100);
+
 /// Bounds of the time to wait for a heartbeat before the connection counts as lost.
 const SILENCE_MIN: Duration = Duration::from_secs(1);
 const SILENCE_MAX: Duration = Duration::from_secs(3600);
@@ -110,8 +113,9 @@ impl DumpConn {
 
     /// Session variables and registration, as a replica does it.
     async fn register(&mut self, options: &DumpOptions) -> Result<(), ConnError> {
-        let period = options
-            .heartbeat
+        // 0 would mean no heartbeats at all, and then silence would say nothing.
+        let heartbeat = options.heartbeat.max(HEARTBEAT_MIN);
+        let period = heartbeat
             .as_nanos()
             .min(u128::from(u32::MAX) * 1_000_000_000);
         let mut set = format!(
@@ -144,7 +148,7 @@ impl DumpConn {
         self.conn
             .simple(&register, "registering as a replica")
             .await?;
-        let silence = (options.heartbeat * 3).clamp(SILENCE_MIN, SILENCE_MAX);
+        let silence = heartbeat.saturating_mul(3).clamp(SILENCE_MIN, SILENCE_MAX);
         self.conn.set_read_timeout(silence);
         Ok(())
     }

@@ -9,7 +9,8 @@ use tributary_flow::{ErrorClass, SourcePos};
 
 use crate::{
     core::{
-        assemble::AssembleError, backoff::Pace, resume::ResumeError, settings::SettingsProblem,
+        assemble_error::AssembleError, backoff::Pace, resume::ResumeError,
+        settings::SettingsProblem,
     },
     wire::{WireError, auth::AuthError, reply::ServerError},
 };

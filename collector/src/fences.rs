@@ -32,7 +32,7 @@ pub(crate) async fn run(
                     tracing::warn!(node = name, %error, "the end of the node's binlog is not known");
                 }
                 Ok(_) if failing => {
-                    tracing::info!(node = name, "the end of the node's binlog is known again")
+                    tracing::info!(node = name, "the end of the node's binlog is known again");
                 }
                 _ => {}
             }

@@ -24,7 +24,8 @@ mod task;
 mod tls;
 mod wire;
 
-pub use crate::core::assemble::{AssembleError, Assembler, GtidOrNone, Seen};
+pub use crate::core::assemble::{Assembler, Seen};
+pub use crate::core::assemble_error::{AssembleError, GtidOrNone};
 pub use crate::core::chunk::Account;
 pub use crate::core::resume::{GtidText, ResumeError, Start};
 pub use crate::core::settings::{Identity, NodeFacts, SettingsProblem};

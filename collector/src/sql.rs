@@ -27,6 +27,11 @@ impl SideConn {
         NodeConn::connect(url).await.map(Self)
     }
 
+    /// Logs out.
+    pub(crate) async fn quit(self) {
+        self.0.quit().await;
+    }
+
     /// Variables, grants and account.
     pub(crate) async fn facts(&mut self) -> Result<NodeFacts, CollectorError> {
         let names = settings::VARIABLES

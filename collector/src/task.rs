@@ -169,7 +169,7 @@ impl Task {
         }
         let uuid = self.check_settings(&mut side).await?;
         self.check_sets(&mut side).await?;
-        drop(side);
+        side.quit().await;
         let mut conn = DumpConn::connect(&self.config.url).await?;
         let streaming = conn.query("SELECT @@GLOBAL.server_uuid").await?;
         let streaming = streaming.into_iter().next().flatten().unwrap_or_default();

@@ -141,7 +141,8 @@ fn a_prepares_timestamp_is_no_tso_and_a_commits_is() {
 fn what_cannot_be_carried_on_has_a_name_and_a_place() {
     let x = xid();
     let other = XaXid::new(1, b"g2", b"b1").unwrap();
-    let cases: [(&str, fn(&mut Stream, &XaXid, &XaXid)); 13] = [
+    type Make = fn(&mut Stream, &XaXid, &XaXid);
+    let cases: [(&str, Make); 13] = [
         ("unknown event type Unknown(105)", |s, _, _| {
             s.gtid(1)
                 .query("BEGIN")
@@ -236,7 +237,7 @@ fn positions_come_from_rotates_headers_and_heartbeats_but_not_inside_groups() {
     };
     let mut s = Stream::file();
     s.raw(EventType::PREVIOUS_GTIDS, 0, |b| {
-        b.extend_from_slice(&[0; 8])
+        b.extend_from_slice(&[0; 8]);
     });
     feed(&mut a, &s.0).unwrap();
     let offset = s.0.len() as u64 + 4;

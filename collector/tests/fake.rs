@@ -18,7 +18,7 @@ const MAX: usize = 0xff_ffff;
 pub(crate) fn put_message(out: &mut Vec<u8>, seq: &mut u8, message: &[u8]) {
     for part in message
         .chunks(MAX)
-        .chain((message.len() % MAX == 0).then_some(&[][..]))
+        .chain(message.len().is_multiple_of(MAX).then_some(&[][..]))
     {
         out.extend_from_slice(&(part.len() as u32).to_le_bytes()[..3]);
         out.push(*seq);

@@ -77,7 +77,7 @@ pub(crate) struct Rig {
 
 impl Rig {
     pub(crate) fn spawn(config: CollectorConfig, resume: Option<NodeProgress>) -> Self {
-        let (items, batches) = mpsc::channel(4);
+        let (items, batches) = mpsc::channel(256);
         let (starts_in, starts) = mpsc::channel(1);
         let (fences, fences_out) = mpsc::channel(4);
         let (fence_answers, answers) = mpsc::channel(4);

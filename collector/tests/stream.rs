@@ -44,7 +44,7 @@ impl Stream {
     pub(crate) fn file() -> Self {
         let mut s = Self::default();
         s.raw(EventType::FORMAT_DESCRIPTION, 0, |b| {
-            FormatDescription::for_version("9.7.4").put_body(b)
+            FormatDescription::for_version("9.7.4").put_body(b);
         });
         s
     }
@@ -119,7 +119,7 @@ impl Stream {
 
     pub(crate) fn xid(&mut self) -> &mut Self {
         self.raw(EventType::XID, 0, |b| {
-            b.extend_from_slice(&7_u64.to_le_bytes())
+            b.extend_from_slice(&7_u64.to_le_bytes());
         })
     }
 

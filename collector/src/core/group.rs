@@ -4,7 +4,7 @@
 use tributary_binlog::{EventHeader, GtidEvent, XaXid};
 use tributary_flow::{Body, SourcePos, SourceTxn, Tso, TxnKind};
 
-use super::assemble::AssembleError;
+use super::assemble_error::AssembleError;
 
 /// How far a group has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -6,6 +6,7 @@
 #![cfg_attr(not(test), deny(clippy::indexing_slicing))]
 
 pub(crate) mod assemble;
+pub(crate) mod assemble_error;
 pub(crate) mod backoff;
 pub(crate) mod chunk;
 mod group;

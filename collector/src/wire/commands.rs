@@ -2,6 +2,9 @@
 
 use tributary_binlog::GtidSet;
 
+/// `COM_QUIT`: the whole payload.
+pub(crate) const QUIT: &[u8] = &[0x01];
+
 const COM_QUERY: u8 = 0x03;
 const COM_BINLOG_DUMP: u8 = 0x12;
 const COM_REGISTER_SLAVE: u8 = 0x15;
