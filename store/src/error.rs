@@ -196,22 +196,35 @@ impl WriteError {
     }
 }
 
-/// Why files cannot be taken away.
+/// Why files could not be purged, or not all.
 #[derive(Debug, thiserror::Error)]
 pub enum PurgeError {
-    /// MySQL's `ER_UNKNOWN_TARGET_BINLOG`.
+    /// There is no such file: MySQL's `ER_UNKNOWN_TARGET_BINLOG`.
     #[error("Target log {0} not found in binlog index")]
     NotFound(String),
+    /// The head of a file could not be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The files are out of the log, but one is still on the disk. The next purge or start tries again.
+    #[error("removing {file}: {source}; it is not in the log any more and will be removed later")]
+    Remove {
+        /// The file.
+        file: BinlogFile,
+        /// Why.
+        source: io::Error,
+    },
     /// A write failed; the writer has stopped.
     #[error(transparent)]
     Write(#[from] WriteError),
 }
 
 impl PurgeError {
-    /// [`ErrorClass::Reject`] for a wrong name, else as the write error's.
+    /// [`ErrorClass::Reject`] for a wrong name, [`ErrorClass::Retry`] where only the purge failed, else as the write
+    /// error's.
     pub fn class(&self) -> ErrorClass {
         match self {
             Self::NotFound(_) => ErrorClass::Reject,
+            Self::Read(_) | Self::Remove { .. } => ErrorClass::Retry,
             Self::Write(e) => e.class(),
         }
     }

@@ -41,7 +41,6 @@ pub use kv::RocksKv;
 pub use kv::{Kv, KvBatch, KvError, MemKv};
 pub use log::{DurableEnd, FileInfo, GlobalLog};
 pub use options::{INDEX_SUFFIX, LOCK_FILE, Opened, StoreOptions};
-pub use purge::PurgeError;
 pub use reader::FileReader;
 pub use recover::open;
 pub use writer::LogWriter;

@@ -297,12 +297,6 @@ impl Shared {
         self.durable.send_replace(end);
     }
 
-    /// The oldest `count` files are gone.
-    pub(crate) fn forget(&self, count: usize) {
-        let mut files = self.files.write().unwrap_or_else(PoisonError::into_inner);
-        files.drain(..count);
-    }
-
     /// Takes finished files out of the log, oldest first, up to but not including number `end`, and stops at the first
     /// that somebody reads. Answers what was taken.
     pub(crate) fn take_before(&self, end: u64) -> Vec<BinlogFile> {

@@ -10,8 +10,7 @@
 use tributary_binlog::{BinlogFile, EventHeader, HEADER_LEN, MAGIC};
 
 use crate::{
-    DurableEnd, LogWriter, ReadError, WriteError,
-    disk::Disk,
+    DurableEnd, LogWriter, PurgeError, ReadError, WriteError,
     files::write_index,
     kv::{
         IndexPlace, KeyKind, Kv, KvBatch, RecordError, purging::Purging, range_of, segment::Segment,
@@ -21,36 +20,11 @@ use crate::{
 /// Index entries looked at in one go.
 const SCAN_STEP: usize = 4096;
 
-/// Why files could not be purged, or not all.
-#[derive(Debug, thiserror::Error)]
-pub enum PurgeError {
-    /// There is no such file: MySQL's `ER_UNKNOWN_TARGET_BINLOG`.
-    #[error("Target log not found in binlog index")]
-    NoSuchFile {
-        /// The name asked for.
-        file: String,
-    },
-    /// The head of a file could not be read.
-    #[error(transparent)]
-    Read(#[from] ReadError),
-    /// The files are out of the log, but one is still on the disk. The next purge or start tries again.
-    #[error("removing {file}: {source}; it is not in the log any more and will be removed later")]
-    Remove {
-        /// The file.
-        file: BinlogFile,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// A write failed, and the writer is poisoned.
-    #[error(transparent)]
-    Write(#[from] WriteError),
-}
-
 impl LogWriter {
     /// Purges the files before `file`, which becomes the oldest one (PURGE BINARY LOGS TO). Answers how many went; fewer than
     /// asked for if one is being read.
     pub fn purge_to(&mut self, file: &str) -> Result<u64, PurgeError> {
-        let no_such_file = || PurgeError::NoSuchFile { file: file.to_owned() };
+        let no_such_file = || PurgeError::NotFound(file.to_owned());
         let info = self.log.find(file).ok_or_else(no_such_file)?;
         self.purge_up_to(info.file.seq())
     }
@@ -78,10 +52,16 @@ impl LogWriter {
     }
 
     fn head_timestamp(&self, file: &BinlogFile) -> Result<u32, ReadError> {
-        let error = |source| ReadError::Io { file: file.clone(), offset: 0, source };
+        let error = |source| ReadError::Io {
+            file: file.clone(),
+            offset: 0,
+            source,
+        };
         let mut header = [0; HEADER_LEN];
         let handle = self.disk.open(file.as_str(), false).map_err(error)?;
-        let n = handle.read_at(MAGIC.len() as u64, &mut header).map_err(error)?;
+        let n = handle
+            .read_at(MAGIC.len() as u64, &mut header)
+            .map_err(error)?;
         let parsed = EventHeader::parse(header.get(..n).unwrap_or_default());
         let parsed = parsed.map_err(|e| error(std::io::Error::other(e)))?;
         Ok(parsed.timestamp)
@@ -91,7 +71,9 @@ impl LogWriter {
         self.check_poison()?;
         let taken = self.log.shared().take_before(end);
         let forgotten = self.forget(&taken);
-        let Some(leaving) = self.poison_on_error(forgotten)? else { return Ok(0) };
+        let Some(leaving) = self.poison_on_error(forgotten)? else {
+            return Ok(0);
+        };
         self.remove(leaving)?;
         Ok(taken.len() as u64)
     }
@@ -99,7 +81,9 @@ impl LogWriter {
     /// Takes files out of the index database and the index file. Answers what may leave the disk.
     fn forget(&mut self, taken: &[BinlogFile]) -> Result<Option<Purging>, WriteError> {
         let unfinished = self.kv.get(&Purging::key())?;
-        let unfinished = unfinished.map(|value| Purging::decode(&value)).transpose()?;
+        let unfinished = unfinished
+            .map(|value| Purging::decode(&value))
+            .transpose()?;
         let (Some(first), Some(last)) = (taken.first(), taken.last()) else {
             return Ok(unfinished);
         };
@@ -131,7 +115,10 @@ impl LogWriter {
                 _ => {}
             }
         }
-        let synced = self.disk.sync_dir().map_err(WriteError::io("syncing the directory"));
+        let synced = self
+            .disk
+            .sync_dir()
+            .map_err(WriteError::io("syncing the directory"));
         let done = synced.and_then(|()| finish(&*self.kv));
         Ok(self.poison_on_error(done)?)
     }
@@ -155,7 +142,9 @@ fn first_kept(kv: &dyn Kv, kind: KeyKind, end: u64) -> Result<Option<Vec<u8>>, W
                 return Ok(Some(key.clone()));
             }
         }
-        let Some((last, _)) = pairs.last() else { return Ok(None) };
+        let Some((last, _)) = pairs.last() else {
+            return Ok(None);
+        };
         from.clone_from(last);
         from.push(0);
     }

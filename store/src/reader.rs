@@ -36,7 +36,13 @@ impl FileReader {
         held: Arc<()>,
     ) -> Self {
         let (sealed, _held) = (OnceLock::new(), held);
-        Self { shared, file, handle, sealed, _held }
+        Self {
+            shared,
+            file,
+            handle,
+            sealed,
+            _held,
+        }
     }
 
     /// The file.

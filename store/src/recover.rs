@@ -205,6 +205,8 @@ impl Opening {
     fn recover(self, sid: Sid, record: CheckpointRecord) -> Result<Opened, OpenError> {
         let segments = self.segments()?;
         let sizes = self.sizes()?;
+        let purging = self.kv.get(&Purging::key())?;
+        let purging = purging.map(|value| Purging::decode(&value)).transpose()?;
         let base_name = &self.options.base_name;
         let (seq, offset) = (record.seq, record.offset);
         let plan = plan(&Found {
@@ -213,6 +215,7 @@ impl Opening {
             offset,
             segments: &segments,
             sizes: &sizes,
+            purging,
         })?;
         let file = BinlogFile::new(base_name, seq);
         let opening = OpenError::io(format!("opening {file}"));
@@ -236,8 +239,11 @@ impl Opening {
                 readers: Arc::default(),
             })
             .collect();
-        let removed: u64 = plan.remove.iter().filter_map(|f| sizes.get(&f.seq())).sum();
+        let removed: u64 = plan.behind.iter().filter_map(|f| sizes.get(&f.seq())).sum();
         self.apply(&plan, &*handle, &file, offset, &entries)?;
+        if purging.is_some() {
+            purge::finish(&*self.kv)?;
+        }
         let cut = plan.cut + removed;
         let truncated = (cut > 0).then(|| (file.clone(), cut));
         let pending = Pending {
@@ -273,7 +279,7 @@ impl Opening {
             handle.truncate(offset).map_err(OpenError::io(cutting()))?;
             handle.sync_data().map_err(OpenError::io(cutting()))?;
         }
-        for file in &plan.remove {
+        for file in plan.behind.iter().chain(&plan.leaving) {
             self.disk
                 .remove(file.as_str())
                 .map_err(OpenError::io(format!("removing {file}")))?;
@@ -282,7 +288,7 @@ impl Opening {
         let expected = index_file::text(entries.iter().map(|entry| &entry.file));
         if read_text(&*self.disk, &index).ok().as_deref() != Some(&*expected) {
             write_index(&*self.disk, &index, entries.iter().map(|entry| &entry.file))?;
-        } else if !plan.remove.is_empty() {
+        } else if !(plan.behind.is_empty() && plan.leaving.is_empty()) {
             self.disk
                 .sync_dir()
                 .map_err(OpenError::io("syncing the directory"))?;

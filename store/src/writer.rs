@@ -301,28 +301,6 @@ impl LogWriter {
         }
     }
 
-    pub(crate) fn log(&self) -> &GlobalLog {
-        &self.log
-    }
-
-    pub(crate) fn kv(&self) -> &dyn Kv {
-        &*self.kv
-    }
-
-    pub(crate) fn disk(&self) -> &dyn Disk {
-        &*self.disk
-    }
-
-    pub(crate) fn options(&self) -> &StoreOptions {
-        &self.options
-    }
-
-    /// Seals the active file and starts the next one, with the next commit.
-    pub(crate) fn start_file(&mut self) -> Result<(), WriteError> {
-        self.group.bytes = true;
-        self.rotate()
-    }
-
     /// Steps 1 and 2 of the module's table.
     pub(crate) fn rotate(&mut self) -> Result<(), WriteError> {
         let stamp = self.stamp();

@@ -6,6 +6,7 @@ mod crash;
 mod encoding;
 mod foreign;
 mod opening;
+mod purging;
 mod reading;
 #[cfg(feature = "rocksdb")]
 mod rocks;

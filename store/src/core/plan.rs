@@ -33,8 +33,10 @@ pub(crate) struct Found<'a> {
 pub(crate) struct Plan {
     /// Bytes behind the checkpoint in the active file.
     pub(crate) cut: u64,
-    /// Files behind the checkpoint, and files that were being purged.
-    pub(crate) remove: Vec<BinlogFile>,
+    /// Files behind the checkpoint, to be removed.
+    pub(crate) behind: Vec<BinlogFile>,
+    /// Files that were being purged, to be removed.
+    pub(crate) leaving: Vec<BinlogFile>,
     /// Files in front of the first known one: left alone, but worth a word.
     pub(crate) stray: Vec<BinlogFile>,
 }
@@ -70,18 +72,15 @@ pub(crate) fn plan(found: &Found<'_>) -> Result<Plan, OpenError> {
         .first()
         .map_or(found.seq, |segment| segment.seq);
     let active_size = found.sizes.get(&found.seq).copied().unwrap_or(found.offset);
+    let before = found.sizes.range(..first).map(|(&seq, _)| seq);
+    let (leaving, stray): (Vec<u64>, Vec<u64>) =
+        before.partition(|&seq| found.purging.is_some_and(|p| p.contains(seq)));
+    let behind = found.sizes.range(found.seq + 1..).map(|(&seq, _)| seq);
     Ok(Plan {
         cut: active_size - found.offset,
-        remove: found
-            .sizes
-            .range(found.seq + 1..)
-            .map(|(&seq, _)| name(seq))
-            .collect(),
-        stray: found
-            .sizes
-            .range(..first)
-            .map(|(&seq, _)| name(seq))
-            .collect(),
+        behind: behind.map(name).collect(),
+        leaving: leaving.into_iter().map(name).collect(),
+        stray: stray.into_iter().map(name).collect(),
     })
 }
 
@@ -131,6 +130,7 @@ mod tests {
             offset: 500,
             segments,
             sizes: &sizes,
+            purging: Some(Purging { first: 0, end: 1 }),
         })
     }
 
@@ -140,12 +140,17 @@ mod tests {
 
     #[test]
     fn only_what_is_behind_the_checkpoint_goes() {
-        let plan = run(&records(), &[(1, 7), (2, 900), (3, 512), (4, 5), (6, 0)]).unwrap();
+        let plan = run(
+            &records(),
+            &[(0, 9), (1, 7), (2, 900), (3, 512), (4, 5), (6, 0)],
+        )
+        .unwrap();
         assert_eq!(plan.cut, 12);
         assert_eq!(
-            plan.remove,
+            plan.behind,
             [BinlogFile::new("b", 4), BinlogFile::new("b", 6)]
         );
+        assert_eq!(plan.leaving, [BinlogFile::new("b", 0)]);
         assert_eq!(plan.stray, [BinlogFile::new("b", 1)]);
     }
 

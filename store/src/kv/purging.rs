@@ -31,7 +31,11 @@ impl Purging {
         let damaged = || RecordError::damaged(KIND, "length");
         let (first, rest) = take_u64(versioned(KIND, value, VERSION)?).ok_or_else(damaged)?;
         let (end, rest) = take_u64(rest).ok_or_else(damaged)?;
-        if rest.is_empty() { Ok(Self { first, end }) } else { Err(damaged()) }
+        if rest.is_empty() {
+            Ok(Self { first, end })
+        } else {
+            Err(damaged())
+        }
     }
 
     pub(crate) fn contains(self, seq: u64) -> bool {
@@ -45,7 +49,10 @@ mod tests {
 
     #[test]
     fn round_trip() {
-        let purging = Purging { first: 3, end: 1 << 40 };
+        let purging = Purging {
+            first: 3,
+            end: 1 << 40,
+        };
         let (key, value) = purging.pair();
         assert_eq!(key, [7]);
         assert_eq!(Purging::decode(&value).unwrap(), purging);
