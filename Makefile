@@ -2,7 +2,7 @@
 # make test      every test, those with real servers included
 # make build     the programs, into $(CARGO_TARGET_DIR)/release
 # make lint      formatting, clippy, documentation
-# make bench     throughput and latency
+# make bench     throughput, beside MySQL's own programs (BENCH_ARGS=--quick only tries it out)
 # make clean     removes what was built and fetched
 #
 # Everything is built in one profile and one directory outside the clone, so that RocksDB's C++ is
@@ -43,7 +43,7 @@ lint: deps
 
 bench: build
 	@tools/get-mysql >/dev/null
-	$(cargo) bench --profile release --workspace --locked $(BENCH_ARGS)
+	$(programs)/tributary-bench all --json $(cache)/bench.json $(BENCH_ARGS)
 
 clean:
 	cargo clean

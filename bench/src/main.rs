@@ -130,7 +130,7 @@ fn main() -> ExitCode {
 }
 
 /// MiB of each node in a quick run.
-const QUICK_MIB: u64 = 16;
+const QUICK_MIB: u64 = 32;
 
 fn run(command: Command) -> Result<()> {
     let runtime = || {

@@ -55,7 +55,7 @@ impl Bodies {
                 self.query(group, changes.first(), "BEGIN");
                 self.rows(changes);
                 self.push(EventType::XID, 0, |out| {
-                    XidEvent(InnodbXid(innodb_xid)).put_body(out)
+                    XidEvent(InnodbXid(innodb_xid)).put_body(out);
                 });
             }
             What::Prepare(changes) => {
@@ -94,7 +94,7 @@ impl Bodies {
             while !rest.is_empty() {
                 let (event, behind) = rest.split_at(rows_that_fit(rest));
                 self.push(event_type, 0, |out| {
-                    table::put_rows(out, event_type, behind.is_empty(), event)
+                    table::put_rows(out, event_type, behind.is_empty(), event);
                 });
                 rest = behind;
             }
@@ -163,7 +163,7 @@ impl Bodies {
             query: text.as_bytes(),
         };
         self.push(EventType::QUERY, flags::SUPPRESS_USE, |out| {
-            query.put_body(out)
+            query.put_body(out);
         });
         self.vars = vars;
     }

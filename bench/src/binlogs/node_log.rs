@@ -119,7 +119,7 @@ impl NodeLog {
             set.add_interval(self.uuid, Tag::EMPTY, Gno::FIRST, last);
         }
         self.event(EventType::PREVIOUS_GTIDS, flags::IGNORABLE, |out| {
-            PreviousGtids(set).put_body(out)
+            PreviousGtids(set).put_body(out);
         })
     }
 
@@ -179,7 +179,7 @@ impl NodeLog {
                 position: 4,
                 file: next.as_bytes(),
             }
-            .put_body(out)
+            .put_body(out);
         })?;
         self.flush()?;
         self.bytes += self.base;

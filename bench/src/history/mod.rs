@@ -335,9 +335,9 @@ impl<'a, E> Simulation<'a, E> {
         self.emit(&group(*node, at, session, state.xid, what))?;
         for change in changes {
             if commit {
-                self.keys[*node].commit(change)
+                self.keys[*node].commit(change);
             } else {
-                self.keys[*node].roll_back(change)
+                self.keys[*node].roll_back(change);
             }
         }
         state.pending -= 1;
