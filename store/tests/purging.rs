@@ -4,6 +4,7 @@ use tributary_binlog::EventType;
 use tributary_store::{
     Disk, GlobalLog, MemDisk, MemKv, PurgeError, ReadError, StartError,
     disk::{Fuse, Keep},
+    kv::KeyKind,
     verify::{VerifyOptions, verify_dir},
 };
 
@@ -21,6 +22,27 @@ fn on_disk(disk: &MemDisk) -> Vec<u64> {
     names
         .filter_map(|name| name.strip_prefix("binlog.")?.parse().ok())
         .collect()
+}
+
+/// Nothing in the index database is about files before `oldest`, or about files that are leaving.
+fn assert_forgotten(kv: &MemKv, oldest: u64) {
+    let mut indexed = 0;
+    for (key, value) in dump(kv) {
+        assert_ne!(key[0], KeyKind::Purging as u8, "the purge is over");
+        if key[0] == KeyKind::Segment as u8 {
+            assert!(u64::from_be_bytes(key[1..].try_into().unwrap()) >= oldest);
+        }
+        if (KeyKind::GtidIndex as u8..=KeyKind::TimeIndex as u8).contains(&key[0]) {
+            let seq = u64::from_le_bytes(value[1..9].try_into().unwrap());
+            assert!(
+                seq >= oldest,
+                "an entry of kind {} leads to file {seq}",
+                key[0]
+            );
+            indexed += 1;
+        }
+    }
+    assert!(indexed >= 3);
 }
 
 fn assert_clean(disk: &MemDisk) {
@@ -59,6 +81,7 @@ fn purge_to_makes_a_file_the_oldest() {
     );
     assert_eq!(log.start_file(&purged).unwrap().file, first.file);
     // No index entry leads to a file that is gone, and those of the others still work.
+    assert_forgotten(&kv, 4);
     assert!(log.locate_gno(1).unwrap().is_none());
     assert!(log.locate_gno(60).unwrap().is_some());
 
@@ -194,6 +217,7 @@ fn a_crash_at_every_change_of_a_purge() {
             let left = numbers(&opened.log);
             assert!(left == all || left == all[3..], "{left:?}");
             assert_eq!(on_disk(&disk), left, "nothing else is there");
+            assert_forgotten(&kv, left[0]);
             assert_eq!(
                 opened.log.gtid_executed().to_string(),
                 format!("{UUID}:1-60")
