@@ -224,7 +224,13 @@ impl Connection {
                 }
             }
             let mut bytes = [0; READ_BYTES];
-            match self.socket()?.read(&mut bytes).await? {
+            let mut room = bytes.as_mut_slice();
+            if self.session.state().is_none() {
+                // What follows an SSLRequest belongs to TLS.
+                let missing = self.decoder.missing().min(READ_BYTES);
+                room = room.get_mut(..missing).unwrap_or_default();
+            }
+            match self.socket()?.read(room).await? {
                 0 => return Err(ConnectionEnd::Closed),
                 n => self.decoder.feed(bytes.get(..n).unwrap_or_default()),
             }

@@ -178,6 +178,11 @@ impl RsaKey {
         &self.public_pem
     }
 
+    #[cfg(test)]
+    pub(crate) fn public_key(&self) -> aws_lc_rs::rsa::PublicEncryptingKey {
+        self.key.public_key()
+    }
+
     /// Length of an encrypted password, in bytes.
     pub fn encrypted_len(&self) -> usize {
         self.key.key_size_bytes()

@@ -55,6 +55,16 @@ impl PacketDecoder {
         !self.buffer.is_empty() || self.expected.is_some()
     }
 
+    /// Bytes that are missing to the end of the packet at hand; at least 1. Who reads no more than these never holds bytes
+    /// of what follows a message, such as the TLS handshake behind an SSLRequest.
+    pub(crate) fn missing(&self) -> usize {
+        let whole = match self.buffer.first_chunk() {
+            Some(&[a, b, c, _]) => PACKET_HEADER_LEN + u32::from_le_bytes([a, b, c, 0]) as usize,
+            None => PACKET_HEADER_LEN,
+        };
+        whole.saturating_sub(self.buffer.len()).max(1)
+    }
+
     /// The next whole message of at most `cap` bytes, if it is here.
     ///
     /// # Errors
@@ -159,6 +169,23 @@ mod tests {
             );
             assert!(!decoder.has_pending());
         }
+    }
+
+    #[test]
+    fn reading_what_is_missing_stops_at_the_end_of_a_message() {
+        let bytes = [frame(b"hello", 1), b"TLS".to_vec()].concat();
+        let mut decoder = PacketDecoder::default();
+        let mut at = 0;
+        let packet = loop {
+            if let Some(packet) = decoder.poll(100).unwrap() {
+                break packet;
+            }
+            let n = decoder.missing();
+            decoder.feed(&bytes[at..at + n]);
+            at += n;
+        };
+        assert_eq!((packet.payload.as_slice(), at), (&b"hello"[..], 9));
+        assert!(!decoder.has_pending());
     }
 
     #[test]

@@ -229,4 +229,4 @@ fn flush(env: Env<'_>, t: &mut Tokens<'_>) -> Result<Answer, SqlError> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

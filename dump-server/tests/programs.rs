@@ -1,0 +1,302 @@
+//! MySQL's own programs: mysqlbinlog, and a replica.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
+
+use crate::support::{Growing, PASSWORD, Running, UUID, config, fixture_log, fixtures, tls_config};
+
+/// The directory with MySQL's programs.
+fn programs() -> PathBuf {
+    let cache = std::env::var_os("XDG_CACHE_HOME")
+        .map(PathBuf::from)
+        .or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache")));
+    let own = std::env::var_os("MYSQL_ROOT").map(PathBuf::from);
+    let cached = ["mysql", "mysql-own", "mysql-system"];
+    let cached = cache
+        .iter()
+        .flat_map(|c| cached.iter().map(move |n| c.join("tributary").join(n)));
+    own.into_iter()
+        .chain(cached)
+        .map(|dir| dir.join("bin"))
+        .find(|bin| bin.join("mysqlbinlog").exists() && bin.join("mysqld").exists())
+        .expect("MySQL's programs are missing: run tools/get-mysql")
+}
+
+async fn mysqlbinlog(running: &Running, dir: &Path, args: &[&str]) -> Output {
+    let mut command = Command::new(programs().join("mysqlbinlog"));
+    command
+        .current_dir(dir)
+        .args(["--no-defaults", "--host=127.0.0.1", "--user=repl"])
+        .arg(format!("--port={}", running.address.port()))
+        .env("MYSQL_PWD", PASSWORD)
+        .args(args);
+    let output = tokio::task::spawn_blocking(move || command.output().unwrap())
+        .await
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    output
+}
+
+fn in_use_cleared(path: &Path) -> Vec<u8> {
+    let mut bytes = std::fs::read(path).unwrap();
+    tributary_binlog::set_in_use(&mut bytes[4..], false);
+    bytes
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn mysqlbinlog_copies_the_files_byte_for_byte() {
+    let running = Running::start(config(), fixture_log()).await;
+    let names = ["binlog.000001", "binlog.000002", "binlog.000003"];
+    for how in [
+        &[
+            "--read-from-remote-server",
+            "--raw",
+            "--to-last-log",
+            "binlog.000001",
+        ][..],
+        &[
+            "--read-from-remote-server",
+            "--raw",
+            "binlog.000001",
+            "binlog.000002",
+            "binlog.000003",
+        ],
+        &[
+            "--read-from-remote-source=BINLOG-DUMP-GTIDS",
+            "--raw",
+            "--to-last-log",
+            "binlog.000001",
+        ],
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        mysqlbinlog(&running, dir.path(), how).await;
+        for name in names {
+            let copy = in_use_cleared(&dir.path().join(name));
+            assert!(
+                copy == in_use_cleared(&fixtures().join(name)),
+                "{how:?} {name}"
+            );
+        }
+    }
+    // Its text form checks every event.
+    let dir = tempfile::tempdir().unwrap();
+    let args = [
+        "--read-from-remote-server",
+        "--verify-binlog-checksum",
+        "-v",
+        "binlog.000002",
+    ];
+    let text = mysqlbinlog(&running, dir.path(), &args).await.stdout;
+    let text = String::from_utf8_lossy(&text);
+    assert!(text.contains("### DELETE FROM `shop`.`items`"), "{text}");
+    assert!(text.contains(&format!("SET @@SESSION.GTID_NEXT= '{UUID}:8'")));
+    // Excluded transactions are skipped by the server.
+    let exclude = format!("--exclude-gtids={UUID}:5-7");
+    let args = [
+        "--read-from-remote-source=BINLOG-DUMP-GTIDS",
+        &exclude,
+        "binlog.000002",
+    ];
+    let text = mysqlbinlog(&running, dir.path(), &args).await.stdout;
+    let text = String::from_utf8_lossy(&text);
+    assert!(
+        text.contains(&format!("'{UUID}:8'")) && !text.contains(&format!("'{UUID}:6'")),
+        "{text}"
+    );
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn mysqlbinlog_follows_a_log_that_grows() {
+    let mut growing = Growing::new(30_000);
+    growing.commit(20, 300);
+    let running = Running::start(config(), growing.log.clone()).await;
+    let dir = tempfile::tempdir().unwrap();
+    let mut child = Command::new(programs().join("mysqlbinlog"))
+        .current_dir(dir.path())
+        .args([
+            "--no-defaults",
+            "--host=127.0.0.1",
+            "--user=repl",
+            "--read-from-remote-server",
+            "--raw",
+        ])
+        .args(["--stop-never", "binlog.000001"])
+        .arg(format!("--port={}", running.address.port()))
+        .env("MYSQL_PWD", PASSWORD)
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    for _ in 0..20 {
+        growing.commit(5, 400);
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let files = growing.files();
+    assert!(files.len() > 2);
+    let same = || {
+        files.iter().all(|(name, bytes)| {
+            let copy = std::fs::read(dir.path().join(name)).unwrap_or_default();
+            let mut ours = bytes.clone();
+            tributary_binlog::set_in_use(&mut ours[4..], false);
+            copy == ours
+        })
+    };
+    for _ in 0..500 {
+        if same() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let done = same();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(done, "the copy is not the log");
+    running.stop().await;
+}
+
+/// A MySQL server of its own, ended with the test.
+struct Replica {
+    child: Child,
+    dir: tempfile::TempDir,
+}
+
+impl Drop for Replica {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Replica {
+    fn start() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let data = dir.path().join("data");
+        let common = |command: &mut Command| {
+            command
+                .arg("--no-defaults")
+                .arg(format!("--datadir={}", data.display()));
+            command.args([
+                "--innodb-buffer-pool-size=32M",
+                "--innodb-redo-log-capacity=8M",
+                "--mysqlx=OFF",
+            ]);
+            command.args([
+                "--performance-schema=OFF",
+                "--log-error-verbosity=3",
+                "--user=root",
+            ]);
+        };
+        let mut init = Command::new(programs().join("mysqld"));
+        common(&mut init);
+        let output = init.arg("--initialize-insecure").output().unwrap();
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        let mut server = Command::new(programs().join("mysqld"));
+        common(&mut server);
+        server
+            .args([
+                "--skip-networking",
+                "--server-id=202",
+                "--gtid-mode=ON",
+                "--enforce-gtid-consistency=ON",
+            ])
+            .args(["--log-bin=replica", "--skip-replica-start"])
+            .arg(format!("--socket={}", dir.path().join("s").display()))
+            .stderr(std::fs::File::create(dir.path().join("log")).unwrap());
+        Self {
+            child: server.spawn().unwrap(),
+            dir,
+        }
+    }
+
+    fn sql(&self, sql: &str) -> Result<String, String> {
+        self.mysql(&["-N", "-B", "-e", sql])
+    }
+
+    fn status(&self) -> String {
+        self.mysql(&["-E", "-e", "SHOW REPLICA STATUS"])
+            .unwrap_or_else(|e| e)
+    }
+
+    fn mysql(&self, args: &[&str]) -> Result<String, String> {
+        let output = Command::new(programs().join("mysql"))
+            .args(["--no-defaults", "-uroot"])
+            .args(args)
+            .arg(format!("--socket={}", self.dir.path().join("s").display()))
+            .output()
+            .unwrap();
+        if output.status.success() {
+            Ok(String::from_utf8(output.stdout)
+                .unwrap()
+                .trim_end()
+                .to_owned())
+        } else {
+            Err(String::from_utf8_lossy(&output.stderr).into_owned())
+        }
+    }
+
+    fn until(&self, sql: &str, expected: &str) {
+        let mut last = Err(String::new());
+        for _ in 0..400 {
+            last = self.sql(sql);
+            if last.as_deref() == Ok(expected) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        let log = std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default();
+        let status = self.status();
+        let errors: Vec<&str> = log.lines().filter(|l| l.contains("[Repl]")).collect();
+        panic!("{sql}: {last:?}\n{status}\n{}", errors.join("\n"));
+    }
+
+    fn replicate(&self, port: u16, user: &str, how: &str) {
+        self.sql(&format!(
+            "STOP REPLICA; CHANGE REPLICATION SOURCE TO SOURCE_HOST='127.0.0.1', SOURCE_PORT={port}, \
+             SOURCE_USER='{user}', SOURCE_PASSWORD='{PASSWORD}', SOURCE_HEARTBEAT_PERIOD=0.2, \
+             SOURCE_CONNECT_RETRY=1, {how}; START REPLICA"
+        ))
+        .unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_mysql_replica_replicates_by_gtid_and_by_position() {
+    let running = Running::start(tls_config(), fixture_log()).await;
+    let port = running.address.port();
+    let server = running.server.clone();
+    tokio::task::spawn_blocking(move || {
+        let replica = Replica::start();
+        replica.until("SELECT 1", "1");
+        replica.sql("RESET BINARY LOGS AND GTIDS").unwrap();
+        replica.replicate(port, "repl", "SOURCE_AUTO_POSITION=1, SOURCE_SSL=1");
+        replica.until("SELECT @@GLOBAL.gtid_executed", &format!("{UUID}:1-12"));
+        let items = replica.sql("SELECT GROUP_CONCAT(id, name, price ORDER BY id) FROM shop.items");
+        assert_eq!(items.as_deref(), Ok("1apple2.25,3plum0.75,4fig9.99,5xa1.00"));
+        assert_eq!(replica.sql("SELECT SUM(v) FROM shop.plain").as_deref(), Ok("6"));
+        let client = server.clients().into_iter().find(|c| c.server_id == 202).expect("it is listed");
+        assert_eq!(client.command, "Binlog Dump GTID");
+        assert!(client.uuid.is_some() && client.caught_up);
+        // Heartbeats are taken without complaint, at rest and by position.
+        std::thread::sleep(Duration::from_millis(700));
+        let by_position = "SOURCE_SSL=0, SOURCE_AUTO_POSITION=0, SOURCE_LOG_FILE='binlog.000003', SOURCE_LOG_POS=1417";
+        replica.replicate(port, "repl", by_position);
+        std::thread::sleep(Duration::from_millis(1500));
+        let status = replica.status();
+        for line in ["Replica_IO_Running: Yes", "Replica_SQL_Running: Yes", "Last_IO_Error: \n", "Last_SQL_Error: \n"] {
+            assert!(status.contains(line), "{line}: {status}");
+        }
+        assert!(status.contains("Read_Source_Log_Pos: 1417\n"), "{status}");
+    })
+    .await
+    .unwrap();
+    running.stop().await;
+}
