@@ -9,6 +9,7 @@ mod admin;
 mod check;
 mod config;
 mod events;
+mod fence_log;
 mod metrics;
 mod serve;
 mod status;

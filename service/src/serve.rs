@@ -26,6 +26,7 @@ use tributary_store::{GlobalLog, Opened, RealDisk, RocksKv, StoreOptions};
 
 use crate::admin::{self, Sources};
 use crate::config::{self, Config, Privilege, ServerTls};
+use crate::fence_log;
 use crate::telemetry;
 use crate::tls;
 use crate::writer::{self, WriterCounters};
@@ -212,7 +213,7 @@ impl Pipeline {
             fences,
             out,
             overdraft: Box::new(move |node| overdrafts[node.index()].grant(OVERDRAFT_BYTES)),
-            on_fence: fence_log(config)?,
+            on_fence: fence_log::open(config)?,
         };
         let merger = tributary_merger::spawn(
             table.clone(),
@@ -303,30 +304,6 @@ pub(crate) fn node_probe(config: &Config) -> Probe {
 
 /// How often a node without news says that it is alive.
 const HEARTBEAT: std::time::Duration = std::time::Duration::from_secs(5);
-
-/// Appends each fence as it took effect to the configured file: one JSON object a line.
-fn fence_log(config: &Config) -> anyhow::Result<Box<dyn FnMut(&tributary_flow::Fence) + Send>> {
-    let Some(path) = &config.cluster.fence_log else {
-        return Ok(Box::new(|_| {}));
-    };
-    let file = std::fs::OpenOptions::new()
-        .create(true)
-        .append(true)
-        .open(path);
-    let mut file =
-        file.with_context(|| format!("cluster.fence_log: {} can not be written", path.display()))?;
-    let names: Vec<String> = config.nodes.iter().map(|n| n.name.clone()).collect();
-    Ok(Box::new(move |fence| {
-        use std::io::Write;
-        let line = serde_json::json!({
-            "node": names[fence.node.index()], "file": fence.pos.file, "offset": fence.pos.offset,
-            "tso": fence.stamp.tso.micros(), "time": fence.stamp.time,
-        });
-        if let Err(error) = writeln!(file, "{line}") {
-            tracing::warn!(%error, "cluster.fence_log can not be written");
-        }
-    }))
-}
 
 /// SIGTERM and SIGINT.
 struct Signals {

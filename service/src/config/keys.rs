@@ -6,15 +6,15 @@ use std::fmt::Write as _;
 
 /// One key of the configuration file.
 #[derive(Clone, Copy, Debug)]
-pub struct Key {
+pub(crate) struct Key {
     /// `section.key`
-    pub path: &'static str,
-    /// A value as it is written in the file, used by tests.
-    pub example: &'static str,
+    pub(crate) path: &'static str,
+    /// A value as it is written in the file.
+    pub(crate) example: &'static str,
     /// What is used when it is missing.
-    pub default: &'static str,
+    pub(crate) default: &'static str,
     /// What it means.
-    pub meaning: &'static str,
+    pub(crate) meaning: &'static str,
 }
 
 const fn key(
@@ -32,7 +32,7 @@ const fn key(
 }
 
 /// All keys, in the order of the reference.
-pub const KEYS: &[Key] = &[
+pub(crate) const KEYS: &[Key] = &[
     key(
         "cluster.name",
         "\"shop\"",
@@ -204,7 +204,7 @@ pub const KEYS: &[Key] = &[
 ];
 
 /// The reference page.
-pub fn reference() -> String {
+pub(crate) fn reference() -> String {
     let mut page = String::from(
         "# Configuration reference\n\n\
          `tributary serve --config tributary.toml`. Unknown keys are errors; `tributary check --config FILE` prints every problem, one\n\
@@ -231,7 +231,11 @@ pub fn reference() -> String {
         } else {
             format!("`{}`", key.default)
         };
-        let _ = writeln!(page, "| `{name}` | {default} | {} |", key.meaning);
+        let _ = writeln!(
+            page,
+            "| `{name} = {}` | {default} | {} |",
+            key.example, key.meaning
+        );
     }
     page
 }

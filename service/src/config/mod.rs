@@ -12,40 +12,40 @@ use std::time::Duration;
 
 use tributary_binlog::GtidSet;
 
-pub use keys::{KEYS, Key, reference};
+pub(crate) use keys::reference;
 use reader::{Problems, Table};
 
 /// A valid configuration.
 #[derive(Clone, Debug)]
-pub struct Config {
+pub(crate) struct Config {
     /// `[cluster]`
-    pub cluster: Cluster,
+    pub(crate) cluster: Cluster,
     /// `[[node]]`, sorted by name.
-    pub nodes: Vec<Node>,
+    pub(crate) nodes: Vec<Node>,
     /// `[store]`
-    pub store: Store,
+    pub(crate) store: Store,
     /// `[server]`
-    pub server: Server,
+    pub(crate) server: Server,
     /// `[[user]]`
-    pub users: Vec<User>,
+    pub(crate) users: Vec<User>,
     /// `[admin]`
-    pub admin: Admin,
+    pub(crate) admin: Admin,
     /// What is accepted but not advised, one line each.
-    pub warnings: Vec<String>,
+    pub(crate) warnings: Vec<String>,
 }
 
 /// `[cluster]`: what is merged.
 #[derive(Clone, Debug)]
-pub struct Cluster {
+pub(crate) struct Cluster {
     /// Shown in the status.
-    pub name: String,
+    pub(crate) name: String,
     /// Where each passed fence is recorded, if anywhere.
-    pub fence_log: Option<PathBuf>,
+    pub(crate) fence_log: Option<PathBuf>,
 }
 
 /// Whether a connection is encrypted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Tls {
+pub(crate) enum Tls {
     /// Never.
     Disabled,
     /// When the server offers it.
@@ -56,7 +56,7 @@ pub enum Tls {
 
 /// Where a node is read from when it is read for the first time.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Start {
+pub(crate) enum Start {
     /// Behind everything the node has executed.
     Current,
     /// At the oldest binlog the node still has.
@@ -67,28 +67,28 @@ pub enum Start {
 
 /// `[[node]]`: an upstream server.
 #[derive(Clone, Debug)]
-pub struct Node {
+pub(crate) struct Node {
     /// Its name.
-    pub name: String,
+    pub(crate) name: String,
     /// Host name or address.
-    pub host: String,
+    pub(crate) host: String,
     /// TCP port.
-    pub port: u16,
+    pub(crate) port: u16,
     /// Account.
-    pub user: String,
+    pub(crate) user: String,
     /// Its password.
-    pub password: Secret,
+    pub(crate) password: Secret,
     /// Encryption.
-    pub tls: Tls,
+    pub(crate) tls: Tls,
     /// PEM file of the authority that must have signed the node's certificate.
-    pub tls_ca: Option<PathBuf>,
+    pub(crate) tls_ca: Option<PathBuf>,
     /// Where to begin.
-    pub start: Start,
+    pub(crate) start: Start,
 }
 
 /// A password: never shown in logs or errors.
 #[derive(Clone, Default)]
-pub struct Secret(pub String);
+pub(crate) struct Secret(pub(crate) String);
 
 impl std::fmt::Debug for Secret {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -98,31 +98,31 @@ impl std::fmt::Debug for Secret {
 
 /// `[store]`: what is kept on disk.
 #[derive(Clone, Debug)]
-pub struct Store {
+pub(crate) struct Store {
     /// Directory of the binlog files and of RocksDB.
-    pub data_dir: PathBuf,
+    pub(crate) data_dir: PathBuf,
     /// A binlog file is closed behind the transaction that makes it this long.
-    pub max_binlog_size: u64,
+    pub(crate) max_binlog_size: u64,
 }
 
 /// `[server]`: what dump clients connect to.
 #[derive(Clone, Debug)]
-pub struct Server {
+pub(crate) struct Server {
     /// Address.
-    pub listen: SocketAddr,
+    pub(crate) listen: SocketAddr,
     /// `server_id`, towards clients and towards nodes.
-    pub server_id: u32,
+    pub(crate) server_id: u32,
     /// Announced server version.
-    pub version: String,
+    pub(crate) version: String,
     /// Simultaneous connections.
-    pub max_connections: usize,
+    pub(crate) max_connections: usize,
     /// Encryption towards clients.
-    pub tls: ServerTls,
+    pub(crate) tls: ServerTls,
 }
 
 /// Where the certificate that clients are shown comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ServerTls {
+pub(crate) enum ServerTls {
     /// Made at the first start and kept in the data directory.
     Own,
     /// Certificate chain and private key, PEM.
@@ -133,20 +133,20 @@ pub enum ServerTls {
 
 /// `[[user]]`: an account of dump clients.
 #[derive(Clone, Debug)]
-pub struct User {
+pub(crate) struct User {
     /// Its name.
-    pub name: String,
+    pub(crate) name: String,
     /// Its password.
-    pub password: Secret,
+    pub(crate) password: Secret,
     /// `mysql_native_password` instead of `caching_sha2_password`.
-    pub native_password: bool,
+    pub(crate) native_password: bool,
     /// MySQL privileges.
-    pub privileges: Vec<Privilege>,
+    pub(crate) privileges: Vec<Privilege>,
 }
 
 /// What an account may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Privilege {
+pub(crate) enum Privilege {
     /// `REPLICATION SLAVE`: read the binlog.
     ReplicationSlave,
     /// `REPLICATION CLIENT`: `SHOW BINARY LOGS` and friends.
@@ -157,22 +157,22 @@ pub enum Privilege {
 
 /// `[admin]`: HTTP for operators.
 #[derive(Clone, Debug)]
-pub struct Admin {
+pub(crate) struct Admin {
     /// Address.
-    pub listen: SocketAddr,
+    pub(crate) listen: SocketAddr,
 }
 
 /// Why a configuration was refused: one line per problem.
 #[derive(Debug, thiserror::Error)]
 #[error("{}", lines.join("\n"))]
-pub struct ConfigError {
+pub(crate) struct ConfigError {
     /// `path.of.key: what is wrong with it`
-    pub lines: Vec<String>,
+    pub(crate) lines: Vec<String>,
 }
 
 impl Config {
     /// Reads and checks a file. Relative paths in it are relative to its directory.
-    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+    pub(crate) fn load(path: &Path) -> Result<Self, ConfigError> {
         let text = std::fs::read_to_string(path).map_err(|e| ConfigError {
             lines: vec![format!("{}: can not be read: {e}", path.display())],
         })?;
@@ -181,7 +181,7 @@ impl Config {
     }
 
     /// Checks a text. `env` looks up environment variables; relative paths are relative to `base`.
-    pub fn parse(
+    pub(crate) fn parse(
         text: &str,
         base: &Path,
         env: &dyn Fn(&str) -> Option<String>,
@@ -481,7 +481,7 @@ fn server(mut t: Table<'_>, env: &Env<'_>) -> Server {
 }
 
 /// What clients are told unless configured: a MySQL LTS whose statements, events and defaults all tested clients accept.
-pub const DEFAULT_VERSION: &str = "8.4.9-tributary";
+pub(crate) const DEFAULT_VERSION: &str = "8.4.9-tributary";
 
 fn user(mut t: Table<'_>, env: &Env<'_>) -> User {
     let name = t.required_text("name").unwrap_or_default();
@@ -529,7 +529,7 @@ fn admin(mut t: Table<'_>) -> Admin {
 }
 
 /// How long clients have to authenticate.
-pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+pub(crate) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 mod tests;

@@ -10,27 +10,27 @@ use toml::Value;
 
 /// What is wrong with a configuration so far.
 #[derive(Default)]
-pub(super) struct Problems {
+pub(crate) struct Problems {
     lines: RefCell<Vec<String>>,
     warnings: RefCell<Vec<String>>,
 }
 
 impl Problems {
-    pub(super) fn add(&self, path: &str, what: &str) {
+    pub(crate) fn add(&self, path: &str, what: &str) {
         self.lines.borrow_mut().push(format!("{path}: {what}"));
     }
 
-    pub(super) fn warn(&self, path: &str, what: &str) {
+    pub(crate) fn warn(&self, path: &str, what: &str) {
         self.warnings.borrow_mut().push(format!("{path}: {what}"));
     }
 
-    pub(super) fn into_lines(self) -> (Vec<String>, Vec<String>) {
+    pub(crate) fn into_lines(self) -> (Vec<String>, Vec<String>) {
         (self.lines.into_inner(), self.warnings.into_inner())
     }
 }
 
 /// A table being read. Every key is taken out; what is left at the end is unknown.
-pub(super) struct Table<'p> {
+pub(crate) struct Table<'p> {
     path: String,
     values: toml::Table,
     reported: BTreeSet<String>,
@@ -38,7 +38,7 @@ pub(super) struct Table<'p> {
 }
 
 impl<'p> Table<'p> {
-    pub(super) fn root(values: toml::Table, problems: &'p Problems) -> Self {
+    pub(crate) fn root(values: toml::Table, problems: &'p Problems) -> Self {
         Self {
             path: String::new(),
             values,
@@ -48,7 +48,7 @@ impl<'p> Table<'p> {
     }
 
     /// `cluster.order`
-    pub(super) fn path(&self, key: &str) -> String {
+    pub(crate) fn path(&self, key: &str) -> String {
         if self.path.is_empty() {
             key.to_owned()
         } else {
@@ -62,12 +62,12 @@ impl<'p> Table<'p> {
     }
 
     /// Whether a problem with this key has been reported.
-    pub(super) fn reported(&self, key: &str) -> bool {
+    pub(crate) fn reported(&self, key: &str) -> bool {
         self.reported.contains(key)
     }
 
     /// The table `[key]`; an empty one when it is missing.
-    pub(super) fn table(&mut self, key: &str) -> Self {
+    pub(crate) fn table(&mut self, key: &str) -> Self {
         let path = self.path(key);
         let values = match self.values.remove(key) {
             Some(Value::Table(values)) => values,
@@ -86,7 +86,7 @@ impl<'p> Table<'p> {
     }
 
     /// The tables `[[key]]`. Their paths carry their name, or their number where they have none.
-    pub(super) fn tables(&mut self, key: &str) -> Vec<Self> {
+    pub(crate) fn tables(&mut self, key: &str) -> Vec<Self> {
         let list = match self.values.remove(key) {
             Some(Value::Array(list)) => list,
             None => return Vec::new(),
@@ -119,7 +119,7 @@ impl<'p> Table<'p> {
         tables
     }
 
-    pub(super) fn text(&mut self, key: &str) -> Option<String> {
+    pub(crate) fn text(&mut self, key: &str) -> Option<String> {
         match self.values.remove(key)? {
             Value::String(text) => Some(text),
             other => {
@@ -129,7 +129,7 @@ impl<'p> Table<'p> {
         }
     }
 
-    pub(super) fn required_text(&mut self, key: &str) -> Option<String> {
+    pub(crate) fn required_text(&mut self, key: &str) -> Option<String> {
         if !self.values.contains_key(key) {
             self.wrong(key, "is missing");
         }
@@ -141,7 +141,7 @@ impl<'p> Table<'p> {
         text
     }
 
-    pub(super) fn texts(&mut self, key: &str) -> Option<Vec<String>> {
+    pub(crate) fn texts(&mut self, key: &str) -> Option<Vec<String>> {
         let Value::Array(list) = self.values.remove(key)? else {
             self.wrong(key, "must be a list of texts");
             return None;
@@ -154,7 +154,7 @@ impl<'p> Table<'p> {
         texts
     }
 
-    pub(super) fn one_of(&mut self, key: &str, choices: &[&str]) -> Option<String> {
+    pub(crate) fn one_of(&mut self, key: &str, choices: &[&str]) -> Option<String> {
         let text = self.text(key)?;
         if choices.contains(&text.as_str()) {
             return Some(text);
@@ -166,7 +166,7 @@ impl<'p> Table<'p> {
         None
     }
 
-    pub(super) fn integer(&mut self, key: &str, min: u64, max: u64) -> Option<u64> {
+    pub(crate) fn integer(&mut self, key: &str, min: u64, max: u64) -> Option<u64> {
         let value = self.values.remove(key)?;
         let number = value.as_integer().and_then(|n| u64::try_from(n).ok());
         let valid = number.filter(|n| (min..=max).contains(n));
@@ -177,7 +177,7 @@ impl<'p> Table<'p> {
     }
 
     /// A size in bytes: a whole number, or a text such as `512MiB`.
-    pub(super) fn size(&mut self, key: &str, min: u64, max: u64) -> Option<u64> {
+    pub(crate) fn size(&mut self, key: &str, min: u64, max: u64) -> Option<u64> {
         let size = match self.values.remove(key)? {
             Value::Integer(n) => u64::try_from(n).ok(),
             Value::String(text) => text.parse::<bytesize::ByteSize>().ok().map(|s| s.as_u64()),
@@ -194,7 +194,7 @@ impl<'p> Table<'p> {
         valid
     }
 
-    pub(super) fn address(&mut self, key: &str) -> Option<SocketAddr> {
+    pub(crate) fn address(&mut self, key: &str) -> Option<SocketAddr> {
         let text = self.text(key)?;
         let address = text.parse().ok();
         if address.is_none() {
@@ -207,14 +207,14 @@ impl<'p> Table<'p> {
     }
 
     /// A key of the documented interface that this version does not do.
-    pub(super) fn not_yet(&mut self, key: &str, what: &str) {
+    pub(crate) fn not_yet(&mut self, key: &str, what: &str) {
         if self.values.remove(key).is_some() {
             self.wrong(key, what);
         }
     }
 
     /// What nobody asked for is unknown.
-    pub(super) fn finish(mut self) {
+    pub(crate) fn finish(mut self) {
         for key in std::mem::take(&mut self.values).keys() {
             self.wrong(key, "unknown key");
         }

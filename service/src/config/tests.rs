@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use super::keys::KEYS;
 use super::*;
 
 const GOOD: &str = r#"

@@ -18,7 +18,12 @@ use crate::world::{World, mysql, text};
 async fn clients_get_mysqls_errors() -> Result<()> {
     let mut world = World::start(|options| options.max_binlog_size = Some("64KiB".into())).await?;
     let replica = world.replica("replica", 201).await?;
-    let options = BankOptions { duration: Some(Duration::from_secs(10)), rate: Some(100.0), seed: Some(4), ..BankOptions::default() };
+    let options = BankOptions {
+        duration: Some(Duration::from_secs(10)),
+        rate: Some(100.0),
+        seed: Some(4),
+        ..BankOptions::default()
+    };
     let bank = world.bank(options).await?;
     let running = tokio::spawn({
         let bank = bank.clone();
@@ -47,30 +52,50 @@ fn code(result: Result<impl Sized, Error>) -> Result<(u16, String)> {
 
 async fn refused_logins(world: &World) -> Result<()> {
     let with = |user: &str, password: &str| {
-        Opts::from(OptsBuilder::from_opts(world.service.opts()).user(Some(user)).pass(Some(password)))
+        Opts::from(
+            OptsBuilder::from_opts(world.service.opts())
+                .user(Some(user))
+                .pass(Some(password)),
+        )
     };
-    for (user, password) in [(REPL_ACCOUNT.0, "wrong"), ("nobody", "x"), (REPL_ACCOUNT.0, "")] {
+    for (user, password) in [
+        (REPL_ACCOUNT.0, "wrong"),
+        ("nobody", "x"),
+        (REPL_ACCOUNT.0, ""),
+    ] {
         let (number, message) = code(Conn::new(with(user, password)).await)?;
-        ensure!(number == 1045 && message.contains(&format!("Access denied for user '{user}'@")), "{number} {message}");
+        ensure!(
+            number == 1045 && message.contains(&format!("Access denied for user '{user}'@")),
+            "{number} {message}"
+        );
     }
     let mut conn = Conn::new(world.service.opts()).await?;
     let (number, message) = code(conn.query_drop("SELECT @@no_such_variable").await)?;
     ensure!(number == 1193, "{number} {message}");
     let (number, message) = code(conn.query_drop("INSERT INTO t VALUES (1)").await)?;
     ensure!(number == 1235, "{number} {message}");
-    ensure!(conn.query_first::<u32, _>("SELECT @@server_id").await? == Some(4294), "the connection is still good");
+    ensure!(
+        conn.query_first::<u32, _>("SELECT @@server_id").await? == Some(4294),
+        "the connection is still good"
+    );
     Ok(conn.disconnect().await?)
 }
 
 /// Bytes that are no protocol end that connection and nothing else.
 async fn garbage(world: &World) -> Result<()> {
-    for bytes in [&b"GET / HTTP/1.1\r\n\r\n"[..], &[0xff; 4096], &[0, 0, 0, 1], &[0x03, 0, 0, 1, 1, 2]] {
+    for bytes in [
+        &b"GET / HTTP/1.1\r\n\r\n"[..],
+        &[0xff; 4096],
+        &[0, 0, 0, 1],
+        &[0x03, 0, 0, 1, 1, 2],
+    ] {
         let mut socket = TcpStream::connect(("127.0.0.1", world.service.port())).await?;
         socket.write_all(bytes).await?;
         socket.shutdown().await?;
         let mut answer = Vec::new();
         // A reset is as good as an end.
-        let _ = tokio::time::timeout(Duration::from_secs(15), socket.read_to_end(&mut answer)).await?;
+        let _ =
+            tokio::time::timeout(Duration::from_secs(15), socket.read_to_end(&mut answer)).await?;
     }
     Conn::new(world.service.opts()).await?.disconnect().await?;
     Ok(())
@@ -80,13 +105,37 @@ async fn garbage(world: &World) -> Result<()> {
 async fn refused_dumps(world: &World) -> Result<()> {
     let port = world.service.port().to_string();
     let password = format!("--password={}", REPL_ACCOUNT.1);
-    let base = ["--read-from-remote-server", "--host=127.0.0.1", "--port", &port, "--user", REPL_ACCOUNT.0, &password, "--get-server-public-key"];
+    let base = [
+        "--read-from-remote-server",
+        "--host=127.0.0.1",
+        "--port",
+        &port,
+        "--user",
+        REPL_ACCOUNT.0,
+        &password,
+        "--get-server-public-key",
+    ];
     for (args, want) in [
-        (vec!["binlog.999999"], "Could not find first log file name in binary log index file"),
-        (vec!["--start-position=99999999", "binlog.000001"], "position > file size"),
+        (
+            vec!["binlog.999999"],
+            "Could not find first log file name in binary log index file",
+        ),
+        (
+            vec!["--start-position=99999999", "binlog.000001"],
+            "position > file size",
+        ),
     ] {
-        let output = mysql("mysqlbinlog", &[&base[..], &args[..]].concat(), world.cluster.dir()).await?;
-        ensure!(!output.status.success() && text(&output).contains(want), "{args:?}: {}", text(&output));
+        let output = mysql(
+            "mysqlbinlog",
+            &[&base[..], &args[..]].concat(),
+            world.cluster.dir(),
+        )
+        .await?;
+        ensure!(
+            !output.status.success() && text(&output).contains(want),
+            "{args:?}: {}",
+            text(&output)
+        );
     }
     Ok(())
 }
@@ -96,31 +145,48 @@ async fn purged(world: &World) -> Result<()> {
     let mut conn = Conn::new(world.service.opts()).await?;
     let logs: Vec<(String, u64, String)> = conn.query("SHOW BINARY LOGS").await?;
     ensure!(logs.len() > 3, "the log was rotated");
-    conn.query_drop(format!("PURGE BINARY LOGS TO '{}'", logs[2].0)).await?;
+    conn.query_drop(format!("PURGE BINARY LOGS TO '{}'", logs[2].0))
+        .await?;
     let left: Vec<(String, u64, String)> = conn.query("SHOW BINARY LOGS").await?;
     ensure!(left[0].0 == logs[2].0, "{left:?}");
     let purged: Option<String> = conn.query_first("SELECT @@global.gtid_purged").await?;
-    ensure!(purged.is_some_and(|p| p.contains(":1")), "purged GTIDs are told");
+    ensure!(
+        purged.is_some_and(|p| p.contains(":1")),
+        "purged GTIDs are told"
+    );
     conn.disconnect().await?;
 
     let late = world.cluster.start_replica("late", 203).await?;
     late.replicate_from(&world.service.source()).await?;
     for _ in 0..300 {
-        let error = late.replica_status().await?.map(|s| s.io_error).unwrap_or_default();
+        let error = late
+            .replica_status()
+            .await?
+            .map(|s| s.io_error)
+            .unwrap_or_default();
         if error.contains("1236") || error.contains("purged") {
             ensure!(error.contains("purged"), "{error}");
             return world.verified().await;
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    bail!("the replica got no error: {:?}", late.replica_status().await?)
+    bail!(
+        "the replica got no error: {:?}",
+        late.replica_status().await?
+    )
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nodes_with_wrong_settings_are_named() -> Result<()> {
     let dir = tempfile::tempdir()?;
-    let statement = Mysqld::start(MysqldOptions::node("dn1", 101).arg("--binlog-format=STATEMENT"), dir.path()).await?;
-    let no_gtid = MysqldOptions::node("dn2", 102).arg("--gtid-mode=OFF").arg("--enforce-gtid-consistency=OFF");
+    let statement = Mysqld::start(
+        MysqldOptions::node("dn1", 101).arg("--binlog-format=STATEMENT"),
+        dir.path(),
+    )
+    .await?;
+    let no_gtid = MysqldOptions::node("dn2", 102)
+        .arg("--gtid-mode=OFF")
+        .arg("--enforce-gtid-consistency=OFF");
     let no_gtid = Mysqld::start(no_gtid, dir.path()).await?;
     let mut options = ServiceOptions::new("tso", [&statement, &no_gtid]);
     let mut gone = options.nodes[0].clone();
@@ -130,23 +196,41 @@ async fn nodes_with_wrong_settings_are_named() -> Result<()> {
     let mut service = Service::configure(options, dir.path())?;
     let config = service.config_path();
 
-    let output = service.command(&["check".as_ref(), "--config".as_ref(), config.as_os_str()]).await?;
+    let output = service
+        .command(&["check".as_ref(), "--config".as_ref(), config.as_os_str()])
+        .await?;
     let lines = String::from_utf8_lossy(&output.stdout).into_owned();
     ensure!(output.status.code() == Some(1), "{lines}");
-    for (node, word) in [("dn1", "binlog_format"), ("dn2", "gtid_mode"), ("dn3", "127.0.0.1")] {
-        let found = lines.lines().any(|l| l.contains(&format!("node {node}:")) && l.contains(word));
+    for (node, word) in [
+        ("dn1", "binlog_format"),
+        ("dn2", "gtid_mode"),
+        ("dn3", "127.0.0.1"),
+    ] {
+        let found = lines
+            .lines()
+            .any(|l| l.contains(&format!("node {node}:")) && l.contains(word));
         ensure!(found, "{node}: {word} is not in\n{lines}");
     }
 
     // Serving goes on without them, and says why nothing comes.
     service.launch().await?;
     let status = service.wait_status("every node has its state", Duration::from_secs(30), |s| {
-        s.node_states().iter().all(|(_, state)| state == "halted" || state == "retrying")
+        s.node_states()
+            .iter()
+            .all(|(_, state)| state == "halted" || state == "retrying")
     });
     let status = status.await?.0.to_string();
-    ensure!(status.contains("binlog_format") && status.contains("gtid_mode"), "{status}");
+    ensure!(
+        status.contains("binlog_format") && status.contains("gtid_mode"),
+        "{status}"
+    );
     let mut conn = Conn::new(service.opts()).await?;
-    ensure!(conn.query::<mysql_async::Row, _>("SHOW BINARY LOGS").await?.len() == 1);
+    ensure!(
+        conn.query::<mysql_async::Row, _>("SHOW BINARY LOGS")
+            .await?
+            .len()
+            == 1
+    );
     conn.disconnect().await?;
     service.stop().await
 }
@@ -159,11 +243,19 @@ async fn a_wrong_configuration_is_refused() -> Result<()> {
     let service = Service::configure(options, dir.path())?;
     let config = service.config_path();
     for command in ["check", "serve"] {
-        let output = service.command(&[command.as_ref(), "--config".as_ref(), config.as_os_str()]).await?;
+        let output = service
+            .command(&[command.as_ref(), "--config".as_ref(), config.as_os_str()])
+            .await?;
         let lines = text(&output);
         ensure!(output.status.code() == Some(1), "{lines}");
-        ensure!(lines.lines().any(|l| l == "server.colour: unknown key"), "{lines}");
-        ensure!(lines.lines().any(|l| l.starts_with("node: at least one")), "{lines}");
+        ensure!(
+            lines.lines().any(|l| l == "server.colour: unknown key"),
+            "{lines}"
+        );
+        ensure!(
+            lines.lines().any(|l| l.starts_with("node: at least one")),
+            "{lines}"
+        );
     }
     Ok(())
 }

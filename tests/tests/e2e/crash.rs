@@ -15,7 +15,13 @@ const SERVICE_KILLS: u32 = 20;
 const NODE_KILLS: u32 = 4;
 
 fn steady(seed: u64) -> BankOptions {
-    BankOptions { seed: Some(seed), rate: Some(300.0), workers: 4, ddl_every: Some(Duration::from_secs(4)), ..BankOptions::default() }
+    BankOptions {
+        seed: Some(seed),
+        rate: Some(300.0),
+        workers: 4,
+        ddl_every: Some(Duration::from_secs(4)),
+        ..BankOptions::default()
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -34,7 +40,10 @@ async fn a_killed_service_goes_on_where_it_was() -> Result<()> {
         world.service.kill9();
         world.service.launch().await?;
         last = world.last_gno().await?;
-        ensure!(last >= before, "kill {kill}: transaction {before} was durable, now {last} is the last");
+        ensure!(
+            last >= before,
+            "kill {kill}: transaction {before} was durable, now {last} is the last"
+        );
     }
     bank.close();
     println!("bank: {:?}", running.await??);

@@ -22,22 +22,42 @@ pub(crate) async fn read_by_mysqlbinlog(world: &World) -> Result<()> {
     for name in &names {
         let output = mysql("mysqlbinlog", &["--verify-binlog-checksum", name], &dir).await?;
         ensure!(output.status.success(), "{name}: {}", text(&output));
-        ensure!(output.stderr.is_empty() || !text(&output).contains("ERROR"), "{name}");
+        ensure!(
+            output.stderr.is_empty() || !text(&output).contains("ERROR"),
+            "{name}"
+        );
     }
     let copies = tempfile::tempdir()?;
     let port = world.service.port().to_string();
     let password = format!("--password={}", REPL_ACCOUNT.1);
     let args = [
-        "--read-from-remote-server", "--raw", "--to-last-log", "--host=127.0.0.1", "--port", &port, "--user", REPL_ACCOUNT.0, &password,
-        "--get-server-public-key", &names[0],
+        "--read-from-remote-server",
+        "--raw",
+        "--to-last-log",
+        "--host=127.0.0.1",
+        "--port",
+        &port,
+        "--user",
+        REPL_ACCOUNT.0,
+        &password,
+        "--get-server-public-key",
+        &names[0],
     ];
     let output = mysql("mysqlbinlog", &args, copies.path()).await?;
     ensure!(output.status.success(), "{}", text(&output));
     for name in &names {
-        let (mut ours, mut copy) = (fs::read(dir.join(name))?, fs::read(copies.path().join(name)).context(name.clone())?);
+        let (mut ours, mut copy) = (
+            fs::read(dir.join(name))?,
+            fs::read(copies.path().join(name)).context(name.clone())?,
+        );
         ours[FLAGS_BYTE] &= !1;
         copy[FLAGS_BYTE] &= !1;
-        ensure!(ours == copy, "{name}: the copy differs ({} and {} bytes)", ours.len(), copy.len());
+        ensure!(
+            ours == copy,
+            "{name}: the copy differs ({} and {} bytes)",
+            ours.len(),
+            copy.len()
+        );
     }
     shown(world, &names).await
 }
@@ -46,23 +66,46 @@ pub(crate) async fn read_by_mysqlbinlog(world: &World) -> Result<()> {
 async fn shown(world: &World, names: &[String]) -> Result<()> {
     let mut conn = Conn::new(world.service.opts()).await?;
     let rows: Vec<Row> = conn.query("SHOW BINARY LOGS").await?;
-    let listed: Vec<(String, u64)> = rows.iter().map(|r| (r.get(0).unwrap_or_default(), r.get(1).unwrap_or_default())).collect();
+    let listed: Vec<(String, u64)> = rows
+        .iter()
+        .map(|r| (r.get(0).unwrap_or_default(), r.get(1).unwrap_or_default()))
+        .collect();
     for ((name, size), file) in listed.iter().zip(names) {
-        ensure!(name == file && *size == fs::metadata(world.service.data_dir().join(file))?.len(), "{name} {size}");
+        ensure!(
+            name == file && *size == fs::metadata(world.service.data_dir().join(file))?.len(),
+            "{name} {size}"
+        );
     }
     ensure!(listed.len() == names.len());
     for statement in ["SHOW BINARY LOG STATUS", "SHOW MASTER STATUS"] {
         let row: Row = conn.query_first(statement).await?.context(statement)?;
         let executed: String = row.get(4).unwrap_or_default();
-        ensure!(row.get::<String, _>(0).as_ref() == names.last() && executed.ends_with(&world.last_gno().await?.to_string()));
+        ensure!(
+            row.get::<String, _>(0).as_ref() == names.last()
+                && executed.ends_with(&world.last_gno().await?.to_string())
+        );
     }
-    let events: Vec<Row> = conn.query(format!("SHOW BINLOG EVENTS IN '{}' LIMIT 6", names[1])).await?;
-    let kinds: Vec<String> = events.iter().map(|r| r.get(2).unwrap_or_default()).collect();
-    ensure!(kinds[..3] == ["Format_desc", "Previous_gtids", "Gtid"], "{kinds:?}");
+    let events: Vec<Row> = conn
+        .query(format!("SHOW BINLOG EVENTS IN '{}' LIMIT 6", names[1]))
+        .await?;
+    let kinds: Vec<String> = events
+        .iter()
+        .map(|r| r.get(2).unwrap_or_default())
+        .collect();
+    ensure!(
+        kinds[..3] == ["Format_desc", "Previous_gtids", "Gtid"],
+        "{kinds:?}"
+    );
     let version: Option<String> = conn.query_first("SELECT @@version").await?;
     ensure!(version.is_some_and(|v| v.starts_with("8.4")));
     conn.disconnect().await?;
-    let output = world.service.command(&["events".as_ref(), world.service.data_dir().join(&names[0]).as_os_str()]).await?;
+    let output = world
+        .service
+        .command(&[
+            "events".as_ref(),
+            world.service.data_dir().join(&names[0]).as_os_str(),
+        ])
+        .await?;
     ensure!(output.status.success() && text(&output).lines().count() > 10);
     Ok(())
 }
@@ -91,9 +134,20 @@ pub(crate) async fn verify_finds_each_fault(world: &World) -> Result<()> {
         copy_files(&dir, copy.path())?;
         let target = copy.path().join(sealed.file_name().context("a file name")?);
         fs::write(&target, damage(fs::read(&target)?))?;
-        let output = world.service.command(&["verify".as_ref(), copy.path().as_os_str()]).await?;
-        ensure!(output.status.code() == Some(1), "{what}: verify said {}", text(&output));
-        ensure!(text(&output).contains("binlog.000001"), "{what}: the file is not named: {}", text(&output));
+        let output = world
+            .service
+            .command(&["verify".as_ref(), copy.path().as_os_str()])
+            .await?;
+        ensure!(
+            output.status.code() == Some(1),
+            "{what}: verify said {}",
+            text(&output)
+        );
+        ensure!(
+            text(&output).contains("binlog.000001"),
+            "{what}: the file is not named: {}",
+            text(&output)
+        );
     }
     Ok(())
 }
@@ -122,13 +176,25 @@ fn events(file: &[u8]) -> Vec<(EventType, usize, usize)> {
 
 fn without(file: &[u8], kinds: &[EventType]) -> Vec<u8> {
     let all = events(file);
-    let (_, from, to) = all.iter().find(|(kind, ..)| kinds.contains(kind)).copied().expect("there is one");
+    let (_, from, to) = all
+        .iter()
+        .find(|(kind, ..)| kinds.contains(kind))
+        .copied()
+        .expect("there is one");
     [&file[..from], &file[to..]].concat()
 }
 
 /// Puts the first transaction's GTID event, checksum and all, in place of the second's.
 fn doubled_gtid(file: &[u8]) -> Vec<u8> {
-    let gtids: Vec<_> = events(file).into_iter().filter(|(kind, ..)| *kind == EventType::GTID).collect();
+    let gtids: Vec<_> = events(file)
+        .into_iter()
+        .filter(|(kind, ..)| *kind == EventType::GTID)
+        .collect();
     let (first, second) = (gtids[0], gtids[1]);
-    [&file[..second.1], &file[first.1..first.2], &file[second.2..]].concat()
+    [
+        &file[..second.1],
+        &file[first.1..first.2],
+        &file[second.2..],
+    ]
+    .concat()
 }

@@ -37,8 +37,17 @@ async fn the_bank_arrives_whole_in_order_and_unchanged() -> Result<()> {
     let bank = world.bank(options).await?;
     let last = Arc::new(AtomicU64::new(0));
     let watcher = tokio::spawn({
-        let (opts, expected, last) = (world.service.opts(), (accounts, bank.expected_sum()), last.clone());
-        async move { sum::watch(opts, expected, || Some(last.load(Ordering::SeqCst)).filter(|l| *l > 0)).await }
+        let (opts, expected, last) = (
+            world.service.opts(),
+            (accounts, bank.expected_sum()),
+            last.clone(),
+        );
+        async move {
+            sum::watch(opts, expected, || {
+                Some(last.load(Ordering::SeqCst)).filter(|l| *l > 0)
+            })
+            .await
+        }
     });
     let stats = bank.run().await?;
     println!("bank: {stats:?}");
@@ -68,6 +77,9 @@ async fn the_bank_arrives_whole_in_order_and_unchanged() -> Result<()> {
 fn peak_rss_kib(world: &mut World) -> Result<u64> {
     let id = world.service.process().map_or(0, |p| p.id());
     let status = std::fs::read_to_string(format!("/proc/{id}/status"))?;
-    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:")).unwrap_or_default();
+    let line = status
+        .lines()
+        .find_map(|l| l.strip_prefix("VmHWM:"))
+        .unwrap_or_default();
     Ok(line.trim().trim_end_matches(" kB").parse()?)
 }

@@ -11,7 +11,9 @@ use std::sync::Arc;
 use anyhow::{Context, Result, ensure};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use tributary_binlog::{ChecksumAlg, EventType, FormatDescription, FrameDecoder, MAGIC, RawEvent, Sid};
+use tributary_binlog::{
+    ChecksumAlg, EventType, FormatDescription, FrameDecoder, MAGIC, RawEvent, Sid,
+};
 use tributary_collector::{Account, Assembler};
 use tributary_flow::{
     Checkpoint, Fence, FenceStamp, MergedBatch, NodeItem, NodeTable, SourcePos, Tso, limits,
@@ -37,12 +39,25 @@ pub(crate) fn gives_the_same_bytes(world: &World) -> Result<()> {
     let (one, two) = (replay(&recorded, 1)?, replay(&recorded, 2)?);
     ensure!(one == two, "two replays of the same inputs differ");
     let names = binlogs(&dir)?;
-    ensure!(names.len() == one.len(), "{} files, replayed {}", names.len(), one.len());
+    ensure!(
+        names.len() == one.len(),
+        "{} files, replayed {}",
+        names.len(),
+        one.len()
+    );
     for (name, replayed) in names.iter().zip(&one) {
         let ours = fs::read(dir.join(name))?;
-        ensure!(&ours == replayed, "{name} differs from its replay: {} and {} bytes", ours.len(), replayed.len());
+        ensure!(
+            &ours == replayed,
+            "{name} differs from its replay: {} and {} bytes",
+            ours.len(),
+            replayed.len()
+        );
     }
-    println!("replayed {} files from {fences} fences: byte-identical", one.len());
+    println!(
+        "replayed {} files from {fences} fences: byte-identical",
+        one.len()
+    );
     Ok(())
 }
 
@@ -55,18 +70,37 @@ impl Account for Unlimited {
 
 fn record(world: &World) -> Result<Recorded> {
     let table = NodeTable::new(world.cluster.nodes.iter().map(|n| n.name().to_owned()));
-    let streams = (world.cluster.nodes.iter()).map(|n| stream(&n.datadir())).collect::<Result<Vec<_>>>()?;
+    let streams = (world.cluster.nodes.iter())
+        .map(|n| stream(&n.datadir()))
+        .collect::<Result<Vec<_>>>()?;
     let mut fences = vec![VecDeque::new(); table.len()];
     let log = world.service.config_path().with_file_name("fences.jsonl");
     for line in fs::read_to_string(log)?.lines() {
         let fence: serde_json::Value = serde_json::from_str(line)?;
-        let number = |key: &str| fence[key].as_u64().with_context(|| format!("{key} in {line}"));
-        let node = table.id(fence["node"].as_str().unwrap_or_default()).context("a node")?;
-        let stamp = FenceStamp { tso: Tso::new(number("tso")?).context("a TSO")?, time: number("time")? };
-        let pos = SourcePos { file: number("file")?, offset: number("offset")? };
+        let number = |key: &str| {
+            fence[key]
+                .as_u64()
+                .with_context(|| format!("{key} in {line}"))
+        };
+        let node = table
+            .id(fence["node"].as_str().unwrap_or_default())
+            .context("a node")?;
+        let stamp = FenceStamp {
+            tso: Tso::new(number("tso")?).context("a TSO")?,
+            time: number("time")?,
+        };
+        let pos = SourcePos {
+            file: number("file")?,
+            offset: number("offset")?,
+        };
         fences[node.index()].push_back(Fence { node, pos, stamp });
     }
-    Ok(Recorded { table, streams, fences, options: options(&world.service.data_dir())? })
+    Ok(Recorded {
+        table,
+        streams,
+        fences,
+        options: options(&world.service.data_dir())?,
+    })
 }
 
 /// A node's binlog files as items.
@@ -75,7 +109,10 @@ fn stream(datadir: &Path) -> Result<Vec<NodeItem>> {
     let mut items = Vec::new();
     for name in binlogs(datadir)? {
         // As a dump begins each file: an artificial rotate that names it.
-        assembler.handle(&RawEvent::parse(&artificial_rotate(&name), ChecksumAlg::None)?)?;
+        assembler.handle(&RawEvent::parse(
+            &artificial_rotate(&name),
+            ChecksumAlg::None,
+        )?)?;
         let bytes = fs::read(datadir.join(&name))?;
         let mut decoder = FrameDecoder::new(ChecksumAlg::Crc32, limits::EVENT_BYTES_MAX);
         decoder.feed(&bytes[MAGIC.len()..]);
@@ -131,17 +168,32 @@ fn options(dir: &Path) -> Result<StoreOptions> {
 fn replay(recorded: &Recorded, seed: u64) -> Result<Vec<Vec<u8>>> {
     let mut rng = StdRng::seed_from_u64(seed);
     let disk = MemDisk::new();
-    let opened = tributary_store::open(Arc::new(disk.clone()), Arc::new(MemKv::new()), recorded.options.clone())?;
+    let opened = tributary_store::open(
+        Arc::new(disk.clone()),
+        Arc::new(MemKv::new()),
+        recorded.options.clone(),
+    )?;
     let mut writer = opened.writer;
     let mut merger = Merger::new(recorded.table.clone(), &Checkpoint::default());
     let mut fences = recorded.fences.clone();
-    fences.iter_mut().filter_map(VecDeque::pop_front).for_each(|f| merger.handle_fence(f));
+    fences
+        .iter_mut()
+        .filter_map(VecDeque::pop_front)
+        .for_each(|f| merger.handle_fence(f));
     let mut given = vec![0; recorded.streams.len()];
     let mut batch = MergedBatch::default();
-    while given.iter().zip(&recorded.streams).any(|(g, s)| *g < s.len()) {
+    while given
+        .iter()
+        .zip(&recorded.streams)
+        .any(|(g, s)| *g < s.len())
+    {
         let n = rng.random_range(0..given.len());
         let node = recorded.table.iter().nth(n).context("a node")?.0;
-        for item in recorded.streams[n].iter().skip(given[n]).take(rng.random_range(1..200)) {
+        for item in recorded.streams[n]
+            .iter()
+            .skip(given[n])
+            .take(rng.random_range(1..200))
+        {
             merger.handle(node, item.clone())?;
             given[n] += 1;
             next_fences(&mut merger, &mut fences);
@@ -159,8 +211,16 @@ fn replay(recorded: &Recorded, seed: u64) -> Result<Vec<Vec<u8>>> {
     batch.checkpoint = merger.checkpoint();
     writer.append(&batch)?;
     writer.commit()?;
-    let names: Vec<String> = opened.log.files().iter().map(|f| f.file.to_string()).collect();
-    names.iter().map(|n| disk.bytes(n).with_context(|| n.clone())).collect()
+    let names: Vec<String> = opened
+        .log
+        .files()
+        .iter()
+        .map(|f| f.file.to_string())
+        .collect();
+    names
+        .iter()
+        .map(|n| disk.bytes(n).with_context(|| n.clone()))
+        .collect()
 }
 
 /// A passed fence makes room for the next recorded one of its node.

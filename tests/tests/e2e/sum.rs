@@ -9,8 +9,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use futures_util::StreamExt;
 use mysql_async::binlog::events::{EventData, RowsEventData};
-use mysql_async::binlog::value::BinlogValue;
 use mysql_async::binlog::row::BinlogRow;
+use mysql_async::binlog::value::BinlogValue;
 use mysql_async::{BinlogStreamRequest, Conn, Opts, Value};
 
 /// Column of `accounts.id` and `accounts.balance`.
@@ -26,11 +26,20 @@ struct Accounts {
 }
 
 /// Reads the stream from its beginning until transaction `last` has been applied. Returns how many transactions that were.
-pub(crate) async fn watch(opts: Opts, expected: (usize, i64), last: impl Fn() -> Option<u64>) -> Result<u64> {
+pub(crate) async fn watch(
+    opts: Opts,
+    expected: (usize, i64),
+    last: impl Fn() -> Option<u64>,
+) -> Result<u64> {
     let conn = Conn::new(opts).await?;
-    let request = BinlogStreamRequest::new(77_001).with_gtid().with_gtid_set(Vec::new());
+    let request = BinlogStreamRequest::new(77_001)
+        .with_gtid()
+        .with_gtid_set(Vec::new());
     let mut stream = conn.get_binlog_stream(request).await?;
-    let mut accounts = Accounts { next_gno: 1, ..Accounts::default() };
+    let mut accounts = Accounts {
+        next_gno: 1,
+        ..Accounts::default()
+    };
     loop {
         if last().is_some_and(|last| accounts.next_gno > last) {
             return Ok(accounts.next_gno - 1);
@@ -40,11 +49,18 @@ pub(crate) async fn watch(opts: Opts, expected: (usize, i64), last: impl Fn() ->
         let event = event.context("the stream ended")??;
         match event.read_data()? {
             Some(EventData::GtidEvent(gtid)) => {
-                ensure!(gtid.gno() == accounts.next_gno, "GTID {} where {} was due", gtid.gno(), accounts.next_gno);
+                ensure!(
+                    gtid.gno() == accounts.next_gno,
+                    "GTID {} where {} was due",
+                    gtid.gno(),
+                    accounts.next_gno
+                );
                 accounts.next_gno += 1;
             }
             Some(EventData::RowsEvent(rows)) => {
-                let table = stream.get_tme(rows.table_id()).context("rows without a table map")?;
+                let table = stream
+                    .get_tme(rows.table_id())
+                    .context("rows without a table map")?;
                 if table.table_name() == "accounts" {
                     accounts.apply(&rows, table)?;
                 }
@@ -52,7 +68,10 @@ pub(crate) async fn watch(opts: Opts, expected: (usize, i64), last: impl Fn() ->
             Some(EventData::XidEvent(_)) => {
                 let now = (accounts.balances.len(), accounts.sum);
                 let gno = accounts.next_gno - 1;
-                ensure!(now == expected || now == (0, 0), "behind transaction {gno}: {now:?}, not {expected:?}");
+                ensure!(
+                    now == expected || now == (0, 0),
+                    "behind transaction {gno}: {now:?}, not {expected:?}"
+                );
             }
             _ => {}
         }
@@ -69,13 +88,22 @@ impl Accounts {
             let (before, after) = row?;
             if let Some(before) = &before {
                 let id = number(before, ID)?;
-                let balance = self.balances.remove(&id).with_context(|| format!("account {id} is not there"))?;
-                ensure!(balance == number(before, BALANCE)?, "account {id} had another balance before");
+                let balance = self
+                    .balances
+                    .remove(&id)
+                    .with_context(|| format!("account {id} is not there"))?;
+                ensure!(
+                    balance == number(before, BALANCE)?,
+                    "account {id} had another balance before"
+                );
                 self.sum -= balance;
             }
             if let Some(after) = &after {
                 let (id, balance) = (number(after, ID)?, number(after, BALANCE)?);
-                ensure!(self.balances.insert(id, balance).is_none(), "account {id} is there twice");
+                ensure!(
+                    self.balances.insert(id, balance).is_none(),
+                    "account {id} is there twice"
+                );
                 self.sum += balance;
             }
         }

@@ -50,7 +50,10 @@ impl World {
     /// Waits until `replica` has everything the bank has committed, and compares every table with the union of the shards.
     pub(crate) async fn same(&self, bank: &Bank, replica: &Mysqld) -> Result<()> {
         let marker = bank.mark().await?;
-        replica.wait_until(&marker.query(), CATCH_UP).await.with_context(|| self.service.log_tail())?;
+        replica
+            .wait_until(&marker.query(), CATCH_UP)
+            .await
+            .with_context(|| self.service.log_tail())?;
         let shards: Vec<_> = self.cluster.nodes.iter().map(Mysqld::root_opts).collect();
         let result = compare(&shards, &replica.root_opts(), &CompareOptions::default()).await?;
         ensure!(result.is_same(), "{}: {result}", replica.name());
@@ -61,7 +64,10 @@ impl World {
     /// `tributary verify` on the service's directory says that all is well.
     pub(crate) async fn verified(&self) -> Result<()> {
         let dir = self.service.data_dir();
-        let output = self.service.command(&["verify".as_ref(), dir.as_os_str()]).await?;
+        let output = self
+            .service
+            .command(&["verify".as_ref(), dir.as_os_str()])
+            .await?;
         ensure!(output.status.success(), "verify: {}", text(&output));
         Ok(())
     }
@@ -70,14 +76,22 @@ impl World {
     pub(crate) async fn last_gno(&self) -> Result<u64> {
         let executed = self.service.status().await?.gtid_executed();
         let last = executed.rsplit([':', '-']).next().unwrap_or_default();
-        last.parse().with_context(|| format!("GTID set {executed:?}"))
+        last.parse()
+            .with_context(|| format!("GTID set {executed:?}"))
     }
 
     /// The service has logged nothing at ERROR.
     pub(crate) fn no_errors_logged(&self) -> Result<()> {
         let log = std::fs::read_to_string(self.service.log_path())?;
-        let errors: Vec<&str> = log.lines().filter(|l| l.contains("ERROR") || l.contains("panicked")).collect();
-        ensure!(errors.is_empty(), "the log has errors:\n{}", errors.join("\n"));
+        let errors: Vec<&str> = log
+            .lines()
+            .filter(|l| l.contains("ERROR") || l.contains("panicked"))
+            .collect();
+        ensure!(
+            errors.is_empty(),
+            "the log has errors:\n{}",
+            errors.join("\n")
+        );
         Ok(())
     }
 }
@@ -85,7 +99,12 @@ impl World {
 /// Runs one of MySQL's programs.
 pub(crate) async fn mysql(program: &str, args: &[&str], dir: &Path) -> Result<Output> {
     let mut command = tokio::process::Command::new(mysql_program(program)?);
-    Ok(command.args(args).current_dir(dir).stdin(Stdio::null()).output().await?)
+    Ok(command
+        .args(args)
+        .current_dir(dir)
+        .stdin(Stdio::null())
+        .output()
+        .await?)
 }
 
 /// What a program printed.
