@@ -8,7 +8,7 @@ use std::time::Duration;
 use tributary_flow::limits::CLIENT_CONNECTIONS_MAX;
 
 use crate::account::Accounts;
-use crate::wire::auth::{RsaKey, RsaKeyError};
+use crate::rsa_key::{RsaKey, RsaKeyError};
 
 /// Changes of the log that statements ask for and the service carries out. Called on a blocking thread.
 pub trait AdminActions: Send + Sync + 'static {

@@ -31,7 +31,7 @@ use crate::{events, tail};
 /// A connection's bytes, in clear or over TLS.
 pub(crate) type Socket = Either<TcpStream, Box<TlsStream<TcpStream>>>;
 
-const READ_BYTES: usize = 16 << 10;
+const READ_BYTES: usize = 8 << 10;
 
 /// Time a closing connection gets to say so.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -72,6 +72,7 @@ pub(crate) async fn serve(server: Arc<Server>, stream: TcpStream, peer: SocketAd
     let connection = Connection {
         session: Session::new(facts),
         decoder: PacketDecoder::default(),
+        landing: vec![0; READ_BYTES].into_boxed_slice(),
         socket: Some(Either::Left(stream)),
         client,
         server,
@@ -84,6 +85,8 @@ struct Connection {
     client: Registered,
     session: Session,
     decoder: PacketDecoder,
+    /// Where bytes from the socket land.
+    landing: Box<[u8]>,
     /// Absent only while TLS takes it over.
     socket: Option<Socket>,
 }
@@ -126,8 +129,9 @@ impl Connection {
                 Step::Continue => {}
                 Step::StartTls => self.start_tls().await?,
                 Step::Authenticated => {
-                    self.client
-                        .authenticated(self.session.user().unwrap_or_default());
+                    let program = self.session.state().and_then(|s| s.program.clone());
+                    let user = self.session.user().unwrap_or_default();
+                    self.client.authenticated(user, program);
                     return Ok(());
                 }
                 Step::Dump(_) | Step::Deferred(..) | Step::Close => {
@@ -223,17 +227,7 @@ impl Connection {
                     return Err(ConnectionEnd::Protocol);
                 }
             }
-            let mut bytes = [0; READ_BYTES];
-            let mut room = bytes.as_mut_slice();
-            if self.session.state().is_none() {
-                // What follows an SSLRequest belongs to TLS.
-                let missing = self.decoder.missing().min(READ_BYTES);
-                room = room.get_mut(..missing).unwrap_or_default();
-            }
-            match self.socket()?.read(room).await? {
-                0 => return Err(ConnectionEnd::Closed),
-                n => self.decoder.feed(bytes.get(..n).unwrap_or_default()),
-            }
+            self.receive().await?;
         };
         if self.session.state().is_some() {
             self.client.command("Query");
@@ -251,6 +245,24 @@ impl Connection {
         }
         self.send(&out).await?;
         Ok(step)
+    }
+
+    /// Takes what the client sent.
+    async fn receive(&mut self) -> Result<(), ConnectionEnd> {
+        let mut room = &mut *self.landing;
+        if self.session.state().is_none() {
+            // What follows an SSLRequest belongs to TLS.
+            let missing = self.decoder.missing().min(room.len());
+            room = room.get_mut(..missing).unwrap_or_default();
+        }
+        let socket = self.socket.as_mut().ok_or(ConnectionEnd::Protocol)?;
+        match socket.read(room).await? {
+            0 => Err(ConnectionEnd::Closed),
+            n => {
+                self.decoder.feed(room.get(..n).unwrap_or_default());
+                Ok(())
+            }
+        }
     }
 
     async fn refuse(&mut self, error: PacketError) -> Result<(), ConnectionEnd> {

@@ -202,9 +202,9 @@ impl Listing {
         ];
         let mut writer = PacketWriter::new(&mut rows.packets, rows.seq);
         writer.packet(|o| {
-            cells
-                .iter()
-                .for_each(|cell| put_lenenc_str(o, cell.as_bytes()))
+            for cell in &cells {
+                put_lenenc_str(o, cell.as_bytes());
+            }
         });
         rows.seq = writer.seq();
     }

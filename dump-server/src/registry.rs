@@ -85,8 +85,9 @@ impl Client {
     }
 
     /// The user is known.
-    pub(crate) fn authenticated(&self, user: &str) {
+    pub(crate) fn authenticated(&self, user: &str, program: Option<String>) {
         let mut state = self.lock();
+        state.program = program;
         user.clone_into(&mut state.user);
         state.command = "Sleep";
         state.since = Instant::now();
@@ -256,11 +257,7 @@ impl Registry {
         // Marked before looking: of two that start at once at least one sees the other.
         client.lock().dump = Some(identity.clone());
         let mut ended = Vec::new();
-        for other in self
-            .all()
-            .iter()
-            .filter(|c| c.id < client.id || c.id > client.id)
-        {
+        for other in self.all().iter().filter(|c| c.id != client.id) {
             let old = other.lock().dump.clone();
             if old.is_some_and(|old| identity.replaces(&old)) {
                 other.kill(KillCause::Duplicate);

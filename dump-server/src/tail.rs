@@ -144,7 +144,7 @@ impl Job {
             stream,
             reader,
             log,
-            block: vec![0; DUMP_READ_BYTES],
+            block: Vec::new(),
             out,
         })
     }
@@ -161,6 +161,7 @@ impl Job {
             // Asked before reading: a file that is finished in between is read again.
             let finished = !self.reader.is_active();
             let offset = self.stream.offset();
+            self.make_room(offset);
             let n = self
                 .reader
                 .read_at(offset, &mut self.block)
@@ -189,6 +190,23 @@ impl Job {
             }
         }
         Ok(Filled::More)
+    }
+
+    /// A block as large as there is something to read, up to the limit.
+    fn make_room(&mut self, offset: u64) {
+        let left = self.reader.end().saturating_sub(offset);
+        let want = usize::try_from(left)
+            .unwrap_or(usize::MAX)
+            .min(DUMP_READ_BYTES);
+        if self.block.len() < want {
+            self.block.resize(want, 0);
+        }
+    }
+
+    /// Nothing to do for now: a client at rest holds no buffers.
+    fn rest(&mut self) {
+        self.block = Vec::new();
+        self.out = Vec::new();
     }
 
     /// Goes on to the file behind a finished one; false when this is the last.
@@ -311,6 +329,7 @@ impl Tail<'_> {
                 return ConnectionEnd::Protocol;
             }
             if at_end {
+                job.rest();
                 self.wait(&mut durable, last_sent).await;
             }
         }
@@ -392,17 +411,31 @@ impl Tail<'_> {
         socket: &mut W,
         error: &SqlError,
     ) -> ConnectionEnd {
-        tracing::error!(
-            code = error.code,
-            reason = error.message,
-            "the dump ends with an error"
-        );
+        let (code, reason) = (error.code, error.message.as_str());
+        if self.is_damage(&job, reason) {
+            tracing::error!(code, reason, "the dump ends: a binlog file is damaged");
+        } else {
+            warn!(code, reason, "the dump ends");
+        }
         self.server.counters.error(error.code);
         job.stream.error(error, &mut job.out);
         match self.write(&mut job, socket).await {
             Ok(()) => ConnectionEnd::Protocol,
             Err(end) => end,
         }
+    }
+
+    /// Whether a person must look. A client that asked for a position between two events finds the same errors, but in its
+    /// first event.
+    fn is_damage(&self, job: &Job, reason: &str) -> bool {
+        let texts = [
+            dump_text::BAD_CHECKSUM,
+            dump_text::TRUNCATED,
+            dump_text::BOGUS,
+            dump_text::IO,
+        ];
+        let asked_for = self.request.command.position > 4 && job.stream.events() <= 1;
+        !asked_for && texts.iter().any(|text| reason.starts_with(text))
     }
 
     /// A replica that connected again is told so; anybody else who is killed finds the connection closed.

@@ -1,4 +1,5 @@
 //! The server over real files and real sockets, and the clients that matter.
+#![allow(clippy::unwrap_used, reason = "a test ends where it fails")]
 
 mod clients;
 mod dumping;

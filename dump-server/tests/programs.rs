@@ -285,6 +285,7 @@ async fn a_mysql_replica_replicates_by_gtid_and_by_position() {
         let client = server.clients().into_iter().find(|c| c.server_id == 202).expect("it is listed");
         assert_eq!(client.command, "Binlog Dump GTID");
         assert!(client.uuid.is_some() && client.caught_up);
+        assert_eq!(client.program.as_deref(), Some("mysqld"));
         // Heartbeats are taken without complaint, at rest and by position.
         std::thread::sleep(Duration::from_millis(700));
         let by_position = "SOURCE_SSL=0, SOURCE_AUTO_POSITION=0, SOURCE_LOG_FILE='binlog.000003', SOURCE_LOG_POS=1417";

@@ -21,7 +21,7 @@ impl Maker {
             file: file.as_bytes(),
         };
         self.event(EventType::ROTATE, 0, flags::ARTIFICIAL, out, |o| {
-            rotate.put_body(o)
+            rotate.put_body(o);
         });
     }
 

@@ -23,6 +23,9 @@ const SIZE_AT: std::ops::Range<usize> = 9..13;
 /// Where a format description event keeps `created`: behind the header, version and server version.
 const CREATED_AT: usize = HEADER_LEN + 2 + 50;
 
+/// An event, and what follows it.
+type Split<'b> = (&'b [u8], &'b [u8]);
+
 /// What became of a block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fed {
@@ -156,7 +159,7 @@ impl DumpStream {
 
     /// The first event of `bytes`, if it is there as a whole.
     #[inline]
-    fn split_event<'b>(&self, bytes: &'b [u8]) -> Result<Option<(&'b [u8], &'b [u8])>, SqlError> {
+    fn split_event<'b>(&self, bytes: &'b [u8]) -> Result<Option<Split<'b>>, SqlError> {
         let Some(size) = bytes.get(SIZE_AT) else {
             return Ok(None);
         };

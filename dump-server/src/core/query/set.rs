@@ -48,7 +48,7 @@ pub(super) fn apply(changes: Vec<Change>, vars: &mut SessionVars) -> Result<(), 
     Ok(())
 }
 
-/// SET [SESSION] TRANSACTION …: nothing here has transactions.
+/// `SET [SESSION] TRANSACTION …`: nothing here has transactions.
 fn is_transaction(tokens: &Tokens<'_>) -> bool {
     let mut t = tokens.clone();
     let _ = t.eat("SESSION") || t.eat("LOCAL") || t.eat("GLOBAL");

@@ -103,6 +103,7 @@ fn session(privileges: Privileges) -> SessionState {
         privileges,
         vars: SessionVars::new(charset),
         replica: None,
+        program: None,
         tls_version: None,
         capabilities: CapabilityFlags::empty(),
         charset,

@@ -14,7 +14,7 @@ use super::query::vars::{Charset, SessionVars};
 use super::query::{self, AdminRequest, Answer, EventsRequest};
 use super::view::ServerView;
 use crate::account::{Accounts, AuthPlugin};
-use crate::wire::auth::RsaKey;
+use crate::rsa_key::RsaKey;
 use crate::wire::command::{Command, CommandError};
 use crate::wire::errors::{self, SqlError};
 use crate::wire::handshake::{self, ClientHello, Greeting, HandshakeResponse, Salt};
@@ -100,6 +100,8 @@ pub(crate) struct Session {
     tls_version: Option<String>,
     phase: Phase,
     expected_seq: u8,
+    /// The user who tried to authenticate, kept when it failed.
+    user: Option<String>,
 }
 
 impl Session {
@@ -110,6 +112,7 @@ impl Session {
             tls_version: None,
             phase: Phase::Hello,
             expected_seq: 1,
+            user: None,
         }
     }
 
@@ -137,13 +140,9 @@ impl Session {
         }
     }
 
-    /// The user that is authenticating or authenticated.
+    /// The user who authenticated, or tried to.
     pub(crate) fn user(&self) -> Option<&str> {
-        match &self.phase {
-            Phase::Auth(flow) => Some(flow.user()),
-            Phase::Ready(state) => Some(&state.user),
-            _ => None,
-        }
+        self.user.as_deref()
     }
 
     /// Handles one packet: appends the reply to `out` and says what is next.
@@ -219,6 +218,7 @@ impl Session {
         verdict: Verdict,
         writer: &mut PacketWriter<'_>,
     ) -> Step {
+        self.user = Some(flow.user().to_owned());
         match verdict {
             Verdict::More => {
                 self.phase = Phase::Auth(flow);
@@ -249,6 +249,7 @@ impl Session {
             privileges: account.privileges,
             vars: SessionVars::new(charset),
             replica: None,
+            program: response.program,
             tls_version: self.tls_version.clone(),
             capabilities: response.capabilities & handshake::offered(true),
             charset,

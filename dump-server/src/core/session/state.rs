@@ -24,6 +24,8 @@ pub(crate) struct SessionState {
     pub vars: SessionVars,
     /// What a replica said of itself.
     pub replica: Option<RegisterReplica>,
+    /// `program_name` of the connection attributes.
+    pub(crate) program: Option<String>,
     /// TLS version of the connection (`TLSv1.3`), if any.
     pub tls_version: Option<String>,
     /// Negotiated capabilities; COM_SET_OPTION changes them.
