@@ -2,7 +2,7 @@
 //!
 //! In: [`NodeBatch`](tributary_flow::NodeBatch)es from the collectors and the answers to fences. Out:
 //! [`MergedBatch`](tributary_flow::MergedBatch)es for the store, and requests for fences. The rules are in [`core`], which
-//! does no IO and knows no clock; [`task`] runs them on a thread of their own.
+//! does no IO and knows no clock; `task` runs them on a thread of their own.
 
 pub mod core;
 mod error;

@@ -3,9 +3,9 @@
 //! In: items of each node's stream, fences placed on nodes. Out: [`GlobalTxn`](tributary_flow::GlobalTxn)s in their final
 //! order, requests for fences, and the reason why nothing comes.
 //!
-//! * [`node`]: what one node's stream has told so far, and the key below which it can tell nothing new (its *frontier*).
-//! * [`merge`]: the k-way merge below all frontiers, and the joining of branches.
-//! * [`ddl`]: the same statement from several nodes becomes one.
+//! * `node`: what one node's stream has told so far, and the key below which it can tell nothing new (its *frontier*).
+//! * `merge`: the k-way merge below all frontiers, and the joining of branches.
+//! * `ddl`: the same statement from several nodes becomes one.
 
 mod ddl;
 mod merge;

@@ -33,12 +33,28 @@ async fn an_operator_sees_what_goes_on() -> Result<()> {
     // A node that is gone is named; the others' state is as before.
     world.cluster.nodes[1].kill9();
     let gone = |s: &tributary_tests::service::Status| {
-        s.node_states() == [("dn1", "streaming"), ("dn2", "retrying"), ("dn3", "streaming")]
+        s.node_states()
+            == [
+                ("dn1", "streaming"),
+                ("dn2", "retrying"),
+                ("dn3", "streaming"),
+            ]
             .map(|(n, s)| (n.to_owned(), s.to_owned()))
     };
-    world.service.wait_status("dn2 is missed", Duration::from_secs(30), gone).await?;
-    let shown = text(&world.service.command(&["status", "--admin", &admin(&world)]).await?);
-    ensure!(shown.contains("dn2") && shown.contains("retrying"), "{shown}");
+    world
+        .service
+        .wait_status("dn2 is missed", Duration::from_secs(30), gone)
+        .await?;
+    let shown = text(
+        &world
+            .service
+            .command(&["status", "--admin", &admin(&world)])
+            .await?,
+    );
+    ensure!(
+        shown.contains("dn2") && shown.contains("retrying"),
+        "{shown}"
+    );
     world.cluster.nodes[1].launch().await?;
     world.same(&bank, &replica).await?;
 
@@ -56,17 +72,37 @@ fn admin(world: &World) -> String {
 
 async fn status(world: &World) -> Result<()> {
     let status = world.service.status().await?.0;
-    ensure!(status["state"] == "running" && status["order"] == "tso", "{status}");
+    ensure!(
+        status["state"] == "running" && status["order"] == "tso",
+        "{status}"
+    );
     for (n, node) in status["nodes"].as_array().into_iter().flatten().enumerate() {
-        ensure!(node["name"] == format!("dn{}", n + 1) && node["state"] == "streaming", "{node}");
+        ensure!(
+            node["name"] == format!("dn{}", n + 1) && node["state"] == "streaming",
+            "{node}"
+        );
         ensure!(node["watermark_tso"].as_u64() > Some(0), "{node}");
     }
-    ensure!(status["store"]["durable_offset"].as_u64() > Some(200), "{status}");
+    ensure!(
+        status["store"]["durable_offset"].as_u64() > Some(200),
+        "{status}"
+    );
     let client = &status["dump_clients"][0];
-    ensure!(client["user"] == "repl" && client["server_id"] == 201, "{client}");
+    ensure!(
+        client["user"] == "repl" && client["server_id"] == 201,
+        "{client}"
+    );
     let args = ["status", "--admin", &admin(world)];
     let shown = text(&world.service.command(&args).await?);
-    for word in ["NODE", "dn1", "dn3", "streaming", "merged", "durable", "Binlog Dump GTID"] {
+    for word in [
+        "NODE",
+        "dn1",
+        "dn3",
+        "streaming",
+        "merged",
+        "durable",
+        "Binlog Dump GTID",
+    ] {
         ensure!(shown.contains(word), "{word} is not in\n{shown}");
     }
     Ok(())
@@ -76,12 +112,24 @@ async fn metrics(world: &World) -> Result<()> {
     let (code, page) = get(world.service.admin_port(), "/metrics").await?;
     ensure!(code == 200);
     let value = |name: &str| {
-        let line = page.lines().find(|l| l.starts_with(name) && !l.starts_with('#'));
-        line.and_then(|l| l.rsplit(' ').next()).and_then(|v| v.parse::<f64>().ok())
+        let line = page
+            .lines()
+            .find(|l| l.starts_with(name) && !l.starts_with('#'));
+        line.and_then(|l| l.rsplit(' ').next())
+            .and_then(|v| v.parse::<f64>().ok())
     };
-    ensure!(value("tributary_merged_transactions_total") > Some(200.0), "{page}");
-    ensure!(value("tributary_node_up{node=\"dn2\"}") == Some(1.0), "{page}");
+    ensure!(
+        value("tributary_merged_transactions_total") > Some(200.0),
+        "{page}"
+    );
+    ensure!(
+        value("tributary_node_up{node=\"dn2\"}") == Some(1.0),
+        "{page}"
+    );
     ensure!(value("tributary_halted") == Some(0.0), "{page}");
-    ensure!(value("tributary_dump_events_total") > Some(1000.0), "{page}");
+    ensure!(
+        value("tributary_dump_events_total") > Some(1000.0),
+        "{page}"
+    );
     Ok(())
 }
