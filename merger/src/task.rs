@@ -235,6 +235,10 @@ impl Task {
 
     fn take(&mut self, batch: NodeBatch) -> Result<(), MergeError> {
         self.dirty = true;
+        // A node's start is sent before its first batch, on a channel of its own.
+        while let Ok((node, gtids)) = self.ports.starts.try_recv() {
+            self.merger.set_before_start(node, gtids);
+        }
         batch
             .items
             .into_iter()

@@ -166,9 +166,10 @@ impl NodeStream {
         self.pass_fence()
     }
 
-    /// The stream has reached `pos`. Returns the fence that it thereby passed.
+    /// The stream has reached `pos`. Returns the fence that it thereby passed. A stream that is resumed begins at the head of
+    /// a file it has read before; what it has reached does not go back.
     pub(super) fn advance(&mut self, pos: SourcePos) -> Option<Fence> {
-        self.pos = pos;
+        self.pos = self.pos.max(pos);
         self.pass_fence()
     }
 
