@@ -19,7 +19,7 @@ use tributary_collector::{
 use tributary_dump_server::{
     Account, Accounts, AdminActions, AuthPlugin, Privileges, Server, ServerConfig,
 };
-use tributary_flow::{NodeId, NodeTable, limits};
+use tributary_flow::{NodeId, NodeProgress, NodeTable, limits};
 use tributary_merger::core::Merger;
 use tributary_merger::{MergerHandle, MergerPorts};
 use tributary_store::{GlobalLog, Opened, RealDisk, RocksKv, StoreOptions};
@@ -195,7 +195,12 @@ impl Pipeline {
             fences.push(fence_in);
             collectors.push(Collector::spawn(
                 collector_config(config, node, id, &log, identities.clone()),
-                checkpoint.nodes.get(name).cloned(),
+                // An empty progress is that of a node that was never reached.
+                checkpoint
+                    .nodes
+                    .get(name)
+                    .filter(|p| **p != NodeProgress::default())
+                    .cloned(),
                 tributary_collector::Ports {
                     items: items_in.clone(),
                     starts: starts_in.clone(),

@@ -12,7 +12,7 @@ use tributary_tests::mysqld::{Mysqld, MysqldOptions, REPL_ACCOUNT};
 use tributary_tests::service::{Service, ServiceOptions};
 use tributary_tests::tools::free_port;
 
-use crate::world::{World, mysql, text};
+use crate::world::{World, remote_mysqlbinlog, text};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn clients_get_mysqls_errors() -> Result<()> {
@@ -103,18 +103,6 @@ async fn garbage(world: &World) -> Result<()> {
 
 /// What `mysqlbinlog` is told when it asks for what is not there.
 async fn refused_dumps(world: &World) -> Result<()> {
-    let port = world.service.port().to_string();
-    let password = format!("--password={}", REPL_ACCOUNT.1);
-    let base = [
-        "--read-from-remote-server",
-        "--host=127.0.0.1",
-        "--port",
-        &port,
-        "--user",
-        REPL_ACCOUNT.0,
-        &password,
-        "--get-server-public-key",
-    ];
     for (args, want) in [
         (
             vec!["binlog.999999"],
@@ -125,12 +113,7 @@ async fn refused_dumps(world: &World) -> Result<()> {
             "position > file size",
         ),
     ] {
-        let output = mysql(
-            "mysqlbinlog",
-            &[&base[..], &args[..]].concat(),
-            world.cluster.dir(),
-        )
-        .await?;
+        let output = remote_mysqlbinlog(world, &args, world.cluster.dir()).await?;
         ensure!(
             !output.status.success() && text(&output).contains(want),
             "{args:?}: {}",

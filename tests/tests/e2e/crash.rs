@@ -6,7 +6,6 @@ use anyhow::{Result, ensure};
 use tokio::time::sleep;
 use tributary_tests::bank::BankOptions;
 
-use crate::sum;
 use crate::world::World;
 
 /// How often the service is killed.
@@ -47,11 +46,7 @@ async fn a_killed_service_goes_on_where_it_was() -> Result<()> {
     }
     bank.close();
     println!("bank: {:?}", running.await??);
-    world.same(&bank, &replica).await?;
-    let expected = (bank.options().accounts as usize, bank.expected_sum());
-    let last = world.last_gno().await?;
-    ensure!(sum::watch(world.service.opts(), expected, || Some(last)).await? == last);
-    world.verified().await?;
+    world.all_is_well(&bank, &replica).await?;
     world.service.stop().await?;
     world.verified().await?;
     world.no_errors_logged()
@@ -76,9 +71,5 @@ async fn a_killed_node_loses_nothing() -> Result<()> {
     sleep(Duration::from_secs(1)).await;
     bank.close();
     println!("bank: {:?}", running.await??);
-    world.same(&bank, &replica).await?;
-    let expected = (bank.options().accounts as usize, bank.expected_sum());
-    let last = world.last_gno().await?;
-    ensure!(sum::watch(world.service.opts(), expected, || Some(last)).await? == last);
-    world.verified().await
+    world.all_is_well(&bank, &replica).await
 }

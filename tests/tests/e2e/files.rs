@@ -7,9 +7,8 @@ use anyhow::{Context, Result, ensure};
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Row};
 use tributary_binlog::{ChecksumAlg, EventReader, EventType, MAGIC};
-use tributary_tests::mysqld::REPL_ACCOUNT;
 
-use crate::world::{World, binlogs, mysql, text};
+use crate::world::{World, binlogs, mysql, remote_mysqlbinlog, text};
 
 /// Byte of the format description's flags: 4 of magic, 17 into the header.
 const FLAGS_BYTE: usize = 4 + 17;
@@ -28,22 +27,8 @@ pub(crate) async fn read_by_mysqlbinlog(world: &World) -> Result<()> {
         );
     }
     let copies = tempfile::tempdir()?;
-    let port = world.service.port().to_string();
-    let password = format!("--password={}", REPL_ACCOUNT.1);
-    let args = [
-        "--read-from-remote-server",
-        "--raw",
-        "--to-last-log",
-        "--host=127.0.0.1",
-        "--port",
-        &port,
-        "--user",
-        REPL_ACCOUNT.0,
-        &password,
-        "--get-server-public-key",
-        &names[0],
-    ];
-    let output = mysql("mysqlbinlog", &args, copies.path()).await?;
+    let args = ["--raw", "--to-last-log", names[0].as_str()];
+    let output = remote_mysqlbinlog(world, &args, copies.path()).await?;
     ensure!(output.status.success(), "{}", text(&output));
     for name in &names {
         let (mut ours, mut copy) = (

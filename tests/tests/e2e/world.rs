@@ -9,9 +9,11 @@ use anyhow::{Context, Result, ensure};
 use tributary_tests::bank::{Bank, BankOptions};
 use tributary_tests::cluster::Cluster;
 use tributary_tests::compare::{CompareOptions, compare};
-use tributary_tests::mysqld::Mysqld;
+use tributary_tests::mysqld::{Mysqld, REPL_ACCOUNT};
 use tributary_tests::service::{Service, ServiceOptions};
 use tributary_tests::tools::mysql_program;
+
+use crate::sum;
 
 /// How long clients may take to catch up.
 pub(crate) const CATCH_UP: Duration = Duration::from_secs(120);
@@ -61,6 +63,20 @@ impl World {
         Ok(())
     }
 
+    /// What every story ends with: the replica is the same as the shards, the sum held behind each transaction, and the
+    /// files are sound.
+    pub(crate) async fn all_is_well(&self, bank: &Bank, replica: &Mysqld) -> Result<()> {
+        self.same(bank, replica).await?;
+        let expected = (bank.options().accounts as usize, bank.expected_sum());
+        let last = self.last_gno().await?;
+        let watched = sum::watch(self.service.opts(), expected, || Some(last)).await?;
+        ensure!(
+            watched == last,
+            "{watched} transactions read, {last} written"
+        );
+        self.verified().await
+    }
+
     /// `tributary verify` on the service's directory says that all is well.
     pub(crate) async fn verified(&self) -> Result<()> {
         let dir = self.service.data_dir();
@@ -105,6 +121,23 @@ pub(crate) async fn mysql(program: &str, args: &[&str], dir: &Path) -> Result<Ou
         .stdin(Stdio::null())
         .output()
         .await?)
+}
+
+/// Runs `mysqlbinlog` against the service, in `dir`.
+pub(crate) async fn remote_mysqlbinlog(world: &World, args: &[&str], dir: &Path) -> Result<Output> {
+    let port = world.service.port().to_string();
+    let password = format!("--password={}", REPL_ACCOUNT.1);
+    let login = [
+        "--read-from-remote-server",
+        "--host=127.0.0.1",
+        "--port",
+        &port,
+        "--user",
+        REPL_ACCOUNT.0,
+        &password,
+        "--get-server-public-key",
+    ];
+    mysql("mysqlbinlog", &[&login[..], args].concat(), dir).await
 }
 
 /// What a program printed.
