@@ -109,7 +109,9 @@ impl<'a> RawEvent<'a> {
         }
         let body_end = size.checked_sub(footer).filter(|_| size == bytes.len());
         let body = body_end.and_then(|end| bytes.get(HEADER_LEN..end));
-        let body = body.ok_or(bad_length(&header))?;
+        let Some(body) = body else {
+            return Err(bad_length(&header));
+        };
         Ok(Self {
             header,
             bytes,
@@ -167,7 +169,11 @@ impl<'a> RawEvent<'a> {
     }
 
     fn fde_alg(&self) -> Result<ChecksumAlg, FrameError> {
-        let byte = self.body.last().copied().ok_or(bad_length(&self.header))?;
+        let byte = self
+            .body
+            .last()
+            .copied()
+            .ok_or_else(|| bad_length(&self.header))?;
         ChecksumAlg::from_fde_byte(byte).ok_or(FrameError::UnknownChecksum(byte))
     }
 }
@@ -182,6 +188,7 @@ pub(crate) fn footer_len(event_type: EventType, alg: ChecksumAlg) -> usize {
     }
 }
 
+#[cold]
 fn bad_length(header: &EventHeader) -> FrameError {
     let EventHeader {
         event_type,

@@ -100,11 +100,14 @@ impl GtidSet {
     }
 
     fn add_slow(&mut self, g: Gtid) -> bool {
-        if self.contains(&g) {
-            return false;
-        }
-        self.add_interval(g.sid, g.tag, g.gno, g.gno);
-        true
+        let Ok(at) = self.find(g.sid, g.tag) else {
+            self.add_interval(g.sid, g.tag, g.gno, g.gno);
+            return true;
+        };
+        self.last_used = at;
+        self.entries
+            .get_mut(at)
+            .is_some_and(|entry| interval::add(&mut entry.intervals, g.gno.get()))
     }
 
     /// Adds all numbers from `first` to `last_inclusive`; nothing if the range is empty.

@@ -36,6 +36,31 @@ pub(crate) fn contains(list: &[Interval], n: u64) -> bool {
     list.get(after).is_some_and(|i| i.start <= n)
 }
 
+/// Adds one number, joining its neighbours; `false` if it is there.
+pub(crate) fn add(list: &mut Vec<Interval>, n: u64) -> bool {
+    let at = list.partition_point(|i| i.end_exclusive < n);
+    let next_start = list.get(at + 1).map(|i| i.start);
+    match list.get_mut(at) {
+        Some(slot) if slot.start <= n && n < slot.end_exclusive => return false,
+        Some(slot) if slot.end_exclusive == n && next_start == Some(n + 1) => {
+            let behind = list.remove(at + 1);
+            if let Some(slot) = list.get_mut(at) {
+                slot.end_exclusive = behind.end_exclusive;
+            }
+        }
+        Some(slot) if slot.end_exclusive == n => slot.end_exclusive = n + 1,
+        Some(slot) if slot.start == n + 1 => slot.start = n,
+        _ => list.insert(
+            at,
+            Interval {
+                start: n,
+                end_exclusive: n + 1,
+            },
+        ),
+    }
+    true
+}
+
 /// Adds an interval, joining what it overlaps or touches.
 pub(crate) fn insert(list: &mut Vec<Interval>, new: Interval) {
     let from = list.partition_point(|i| i.end_exclusive < new.start);
@@ -136,4 +161,24 @@ pub(crate) fn subtract(a: &[Interval], b: &[Interval]) -> Vec<Interval> {
         }
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn adding_numbers_is_inserting_intervals_of_one(numbers in proptest::collection::vec(1_u64..40, 0..60)) {
+            let (mut added, mut inserted) = (Vec::new(), Vec::new());
+            for n in numbers {
+                let new = !contains(&inserted, n);
+                insert(&mut inserted, Interval { start: n, end_exclusive: n + 1 });
+                prop_assert_eq!(add(&mut added, n), new);
+                prop_assert_eq!(&added, &inserted);
+            }
+        }
+    }
 }

@@ -37,7 +37,7 @@ impl fmt::Display for InnodbXid {
 }
 
 /// The longest gtrid or bqual, in bytes (`MAXGTRIDSIZE`, `MAXBQUALSIZE`).
-const MAX_PART: usize = 64;
+pub(crate) const MAX_PART: usize = 64;
 
 /// The X/Open identifier of a branch of a distributed transaction. Stored inline; ordered by gtrid, bqual, format.
 #[derive(Clone, Copy)]

@@ -5,7 +5,7 @@
 //! character, hexadecimal or bit literal (bit literals are refused here), defaults `''` and 1.
 
 use crate::gtid::hex_digit;
-use crate::xid::{XaXid, XidError};
+use crate::xid::{MAX_PART, XaXid, XidError};
 
 /// The statements of the XA protocol that end up in a binlog.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -32,6 +32,15 @@ pub struct XaStatement {
     /// Whether `ONE PHASE` follows.
     pub one_phase: bool,
 }
+
+const VERBS: [(&str, XaVerb); 6] = [
+    ("START", XaVerb::Start),
+    ("BEGIN", XaVerb::Start),
+    ("END", XaVerb::End),
+    ("PREPARE", XaVerb::Prepare),
+    ("COMMIT", XaVerb::Commit),
+    ("ROLLBACK", XaVerb::Rollback),
+];
 
 /// What may follow an xid.
 const TAILS: [&str; 6] = [
@@ -64,25 +73,35 @@ impl XaStatement {
     fn parse_rest(verb: XaVerb, rest: &[u8]) -> Result<Self, XidError> {
         let mut p = Parser { text: rest, at: 0 };
         let xid = p.xid()?;
-        let at = p.at;
-        let tail = std::str::from_utf8(rest.get(at..).unwrap_or_default()).unwrap_or("?");
-        let tail: Vec<_> = tail
-            .trim_end_matches(';')
-            .split_ascii_whitespace()
-            .collect();
-        let tail = tail.join(" ").to_ascii_uppercase();
-        if !TAILS.contains(&tail.as_str()) {
-            return Err(XidError::Sql {
-                at,
+        let tail = rest.get(p.at..).unwrap_or_default();
+        let one_phase = match tail {
+            // What the server writes.
+            [] => false,
+            b" ONE PHASE" => true,
+            tail => is_one_phase(tail).ok_or(XidError::Sql {
+                at: p.at,
                 what: "unexpected words behind the xid",
-            });
-        }
+            })?,
+        };
         Ok(Self {
             verb,
             xid,
-            one_phase: tail == "ONE PHASE",
+            one_phase,
         })
     }
+}
+
+/// Whether the words behind an xid are `ONE PHASE`; `None` if they cannot stand there.
+fn is_one_phase(tail: &[u8]) -> Option<bool> {
+    let tail: Vec<_> = std::str::from_utf8(tail)
+        .ok()?
+        .trim_end_matches(';')
+        .split_ascii_whitespace()
+        .collect();
+    let tail = tail.join(" ").to_ascii_uppercase();
+    TAILS
+        .contains(&tail.as_str())
+        .then_some(tail == "ONE PHASE")
 }
 
 /// The verb and how many bytes it took.
@@ -91,14 +110,10 @@ fn verb_of(query: &[u8]) -> Option<(XaVerb, usize)> {
     if !p.word()?.eq_ignore_ascii_case(b"XA") {
         return None;
     }
-    let verb = match p.word()?.to_ascii_uppercase().as_slice() {
-        b"START" | b"BEGIN" => XaVerb::Start,
-        b"END" => XaVerb::End,
-        b"PREPARE" => XaVerb::Prepare,
-        b"COMMIT" => XaVerb::Commit,
-        b"ROLLBACK" => XaVerb::Rollback,
-        _ => return None,
-    };
+    let word = p.word()?;
+    let (_, verb) = VERBS
+        .into_iter()
+        .find(|(name, _)| word.eq_ignore_ascii_case(name.as_bytes()))?;
     Some((verb, p.at))
 }
 
@@ -119,6 +134,36 @@ impl XaXid {
             return Err(p.error("expected the end"));
         }
         Ok(xid)
+    }
+}
+
+/// A gtrid or bqual that is being read. Bytes that are too many are counted and not kept.
+struct Part {
+    bytes: [u8; MAX_PART],
+    len: usize,
+}
+
+impl Default for Part {
+    fn default() -> Self {
+        Self {
+            bytes: [0; MAX_PART],
+            len: 0,
+        }
+    }
+}
+
+impl Part {
+    #[inline]
+    fn push(&mut self, byte: u8) {
+        if let Some(slot) = self.bytes.get_mut(self.len) {
+            *slot = byte;
+        }
+        self.len += 1;
+    }
+
+    /// The bytes, or how many there are if they are too many.
+    fn get(&self) -> Result<&[u8], usize> {
+        self.bytes.get(..self.len).ok_or(self.len)
     }
 }
 
@@ -169,7 +214,7 @@ impl<'a> Parser<'a> {
 
     fn xid(&mut self) -> Result<XaXid, XidError> {
         let gtrid = self.string()?;
-        let mut bqual = Vec::new();
+        let mut bqual = Part::default();
         let mut format_id = 1;
         if self.comma() {
             bqual = self.string()?;
@@ -177,10 +222,12 @@ impl<'a> Parser<'a> {
                 format_id = self.format_id()?;
             }
         }
-        XaXid::new(format_id, &gtrid, &bqual)
+        let gtrid = gtrid.get().map_err(XidError::GtridTooLong)?;
+        let bqual = bqual.get().map_err(XidError::BqualTooLong)?;
+        XaXid::new(format_id, gtrid, bqual)
     }
 
-    fn string(&mut self) -> Result<Vec<u8>, XidError> {
+    fn string(&mut self) -> Result<Part, XidError> {
         self.skip_space();
         match self.next() {
             Some(quote @ (b'\'' | b'"')) => self.quoted(quote),
@@ -197,21 +244,22 @@ impl<'a> Parser<'a> {
         }
     }
 
-    fn hex(&mut self) -> Result<Vec<u8>, XidError> {
+    fn hex(&mut self) -> Result<Part, XidError> {
         let rest = self.text.get(self.at..).unwrap_or_default();
-        let digits: Vec<u8> = rest.iter().map_while(|b| hex_digit(*b)).collect();
-        let pairs = digits.chunks_exact(2);
-        if !pairs.remainder().is_empty() {
-            return Err(self.error("an odd number of hexadecimal digits"));
+        let mut digits = rest.iter().map_while(|b| hex_digit(*b));
+        let mut out = Part::default();
+        while let Some(high) = digits.next() {
+            let Some(low) = digits.next() else {
+                return Err(self.error("an odd number of hexadecimal digits"));
+            };
+            out.push(high << 4 | low);
         }
-        self.at += digits.len();
-        Ok(pairs
-            .map(|pair| pair.iter().fold(0, |acc, d| acc << 4 | d))
-            .collect())
+        self.at += 2 * out.len;
+        Ok(out)
     }
 
-    fn quoted(&mut self, quote: u8) -> Result<Vec<u8>, XidError> {
-        let mut out = Vec::new();
+    fn quoted(&mut self, quote: u8) -> Result<Part, XidError> {
+        let mut out = Part::default();
         loop {
             match self.next() {
                 Some(b) if b == quote => {
