@@ -6,19 +6,17 @@
 //! more, and every branch of a distributed transaction has been told. So the output depends only on the nodes' streams and
 //! on the fences, not on when anything arrived.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
-
 use smallvec::SmallVec;
 use tributary_binlog::{ChecksumAlg, Gtid, GtidSet, QueryEvent, RawEvent, XaXid};
 use tributary_flow::{
-    Checkpoint, Dependency, Fence, FenceStamp, GlobalKind, GlobalTxn, KeyClass, NodeId, NodeItem,
+    Body, Checkpoint, Dependency, Fence, FenceStamp, GlobalKind, GlobalTxn, NodeId, NodeItem,
     NodeProgress, NodeTable, OrderKey, SourcePos, SourceTxn, Tso, TxnKind,
 };
 use tributary_schema::DdlStatement;
 
 use super::ddl::DdlJoin;
 use super::node::{Frontier, NodeStream};
+use super::waiting::{Branch, Next, Waiting};
 use crate::MergeError;
 use crate::error::BranchPlace;
 
@@ -36,64 +34,14 @@ pub enum BlockedOn {
     NoData,
 }
 
-/// A committed transaction, or one branch of it, waiting for its turn.
-#[derive(Debug)]
-struct Entry {
-    key: OrderKey,
-    /// Order of arrival from the node: branches of one transaction on one node keep their order.
-    arrival: u64,
-    node: NodeId,
-    /// The rows: a local transaction or a prepare group.
-    txn: Box<SourceTxn>,
-    commit: Option<CommitGroup>,
-}
-
-/// What the commit group of a branch adds to its prepare group.
-#[derive(Debug)]
-struct CommitGroup {
-    gtid: Gtid,
-    immediate_commit: u64,
-    timestamp: u32,
-    version: u32,
-}
-
-impl PartialEq for Entry {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other).is_eq()
-    }
-}
-impl Eq for Entry {}
-impl PartialOrd for Entry {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-impl Ord for Entry {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        (self.key.cmp(&other.key))
-            .then_with(|| self.gtrid().cmp(other.gtrid()))
-            .then_with(|| (self.node, self.arrival).cmp(&(other.node, other.arrival)))
-    }
-}
-
-impl Entry {
-    fn gtrid(&self) -> &[u8] {
-        match (&self.txn.kind, self.key.class) {
-            (TxnKind::Prepare(xid), KeyClass::Distributed) => xid.gtrid(),
-            _ => &[],
-        }
-    }
-}
-
 /// The merger's rules in `tso` order. See the module documentation.
 #[derive(Debug)]
 pub struct Merger {
     table: NodeTable,
     nodes: Vec<NodeStream>,
     progress: Vec<NodeProgress>,
-    heap: BinaryHeap<Reverse<Entry>>,
+    waiting: Waiting,
     ddl: DdlJoin,
-    arrivals: u64,
     /// Greatest TSO observed on any node.
     observed: Tso,
     last: OrderKey,
@@ -122,8 +70,7 @@ impl Merger {
             wanted: vec![None; table.len()],
             nodes,
             progress,
-            heap: BinaryHeap::new(),
-            arrivals: 0,
+            waiting: Waiting::new(table.len()),
             observed: resume.last_tso,
             last: OrderKey::MIN,
             passed_fences: Vec::new(),
@@ -166,14 +113,14 @@ impl Merger {
         match txn.kind {
             TxnKind::Local | TxnKind::OnePhase(_) | TxnKind::Ddl => {
                 let key = self.nodes[node.index()].local(&txn);
-                self.push(key, node, txn, None);
+                self.waiting.push_local(key, txn);
             }
             TxnKind::Prepare(xid) => {
                 if let Err(txn) = self.nodes[node.index()].prepare(xid, txn) {
                     return Err(MergeError::PreparedTwice(self.place(node, xid, &txn)));
                 }
             }
-            TxnKind::Commit(xid) => self.commit(node, xid, &txn)?,
+            TxnKind::Commit(xid) => self.commit(node, xid, txn)?,
             TxnKind::Rollback(xid) => {
                 if let Some(resolved) = self.nodes[node.index()].resolve(&xid) {
                     self.done(node, resolved.prepare.gtid);
@@ -185,32 +132,26 @@ impl Merger {
         Ok(())
     }
 
-    fn commit(&mut self, node: NodeId, xid: XaXid, group: &SourceTxn) -> Result<(), MergeError> {
+    fn commit(
+        &mut self,
+        node: NodeId,
+        xid: XaXid,
+        group: Box<SourceTxn>,
+    ) -> Result<(), MergeError> {
         let Some(resolved) = self.nodes[node.index()].resolve(&xid) else {
-            return self.orphan(node, xid, group);
+            return self.orphan(node, xid, &group);
         };
         let Some(tso) = group.tso else {
-            return Err(MergeError::CommitWithoutTso(self.place(node, xid, group)));
+            return Err(MergeError::CommitWithoutTso(self.place(node, xid, &group)));
         };
         let floor = resolved.floor;
         if tso <= floor {
-            let at = self.place(node, xid, group);
+            let at = self.place(node, xid, &group);
             return Err(MergeError::OracleWentBack { at, tso, floor });
         }
         self.nodes[node.index()].committed(tso);
         self.observed = self.observed.max(tso);
-        let commit = CommitGroup {
-            gtid: group.gtid,
-            immediate_commit: group.immediate_commit,
-            timestamp: group.timestamp,
-            version: group.immediate_server_version,
-        };
-        self.push(
-            OrderKey::distributed(tso),
-            node,
-            resolved.prepare,
-            Some(commit),
-        );
+        self.waiting.push_branch(node, tso, resolved.prepare, group);
         Ok(())
     }
 
@@ -235,23 +176,6 @@ impl Merger {
             gtid: txn.gtid,
             pos: txn.end,
         })
-    }
-
-    fn push(
-        &mut self,
-        key: OrderKey,
-        node: NodeId,
-        txn: Box<SourceTxn>,
-        commit: Option<CommitGroup>,
-    ) {
-        self.arrivals += 1;
-        self.heap.push(Reverse(Entry {
-            key,
-            arrival: self.arrivals,
-            node,
-            txn,
-            commit,
-        }));
     }
 
     fn done(&mut self, node: NodeId, gtid: Gtid) {
@@ -292,7 +216,7 @@ impl Merger {
     pub fn poll(&mut self, out: &mut Vec<GlobalTxn>, max_bytes: u64) -> bool {
         let frontier = self.frontier();
         let mut bytes = 0;
-        while self.heap.peek().is_some_and(|Reverse(e)| e.key < frontier) {
+        while self.waiting.head().is_some_and(|key| key < frontier) {
             if bytes >= max_bytes {
                 return true;
             }
@@ -304,52 +228,88 @@ impl Merger {
         false
     }
 
-    /// Takes the least entry and its siblings out of the heap. `None` when nothing is written for it.
+    /// Takes out the least transaction, with all its branches. `None` when nothing is written for it.
     fn next_transaction(&mut self) -> Option<GlobalTxn> {
-        let Reverse(first) = self.heap.pop()?;
-        assert!(first.key >= self.last, "keys are emitted in order");
-        self.last = first.key;
-        self.account(&first);
-        if first.key.class == KeyClass::Local {
-            return self.local(first);
+        match self.waiting.pop()? {
+            Next::Local(key, txn) => {
+                self.advance(key);
+                self.local(key, txn)
+            }
+            Next::Branch(branch) => {
+                self.advance(OrderKey::distributed(branch.tso));
+                self.distributed(branch)
+            }
         }
-        let mut txn = global(&first, GlobalKind::Rows, first.key.tso.micros());
-        let gtrid = first.gtrid().to_vec();
-        txn.parts.push(first.txn.body);
-        while self
-            .heap
-            .peek()
-            .is_some_and(|Reverse(e)| e.key == txn.key && e.gtrid() == gtrid)
-        {
-            let Some(Reverse(branch)) = self.heap.pop() else {
-                break;
-            };
-            self.account(&branch);
-            let part = global(&branch, GlobalKind::Rows, 0);
-            txn.immediate_commit = txn.immediate_commit.max(part.immediate_commit);
-            txn.immediate_server_version = txn
-                .immediate_server_version
-                .max(part.immediate_server_version);
-            txn.timestamp = txn.timestamp.max(part.timestamp);
-            txn.parts.push(branch.txn.body);
+    }
+
+    fn advance(&mut self, key: OrderKey) {
+        assert!(key >= self.last, "keys are emitted in order");
+        self.last = key;
+    }
+
+    fn distributed(&mut self, mut first: Branch) -> Option<GlobalTxn> {
+        let mut txn = GlobalTxn {
+            key: OrderKey::distributed(first.tso),
+            kind: GlobalKind::Rows,
+            parts: SmallVec::new(),
+            dependency: Dependency::Predecessor,
+            original_commit: first.tso.micros(),
+            immediate_commit: 0,
+            original_server_version: first.prepare.original_server_version,
+            immediate_server_version: 0,
+            timestamp: 0,
+        };
+        self.branch(&mut txn, &mut first);
+        while let Some(mut sibling) = self.waiting.pop_sibling(&first) {
+            self.branch(&mut txn, &mut sibling);
         }
-        txn.parts.retain(|p| !p.is_empty());
         (!txn.parts.is_empty()).then_some(txn)
     }
 
-    fn local(&mut self, entry: Entry) -> Option<GlobalTxn> {
-        let kind = match entry.txn.kind {
-            TxnKind::Ddl if self.statement_is_due(&entry) => GlobalKind::Ddl,
+    /// Adds a branch to its transaction.
+    fn branch(&mut self, txn: &mut GlobalTxn, branch: &mut Branch) {
+        self.done(branch.node, branch.prepare.gtid);
+        self.done(branch.node, branch.commit.gtid);
+        let SourceTxn {
+            immediate_commit,
+            immediate_server_version,
+            timestamp,
+            ..
+        } = *branch.commit;
+        txn.immediate_commit = txn.immediate_commit.max(immediate_commit);
+        txn.immediate_server_version = txn.immediate_server_version.max(immediate_server_version);
+        txn.timestamp = txn.timestamp.max(timestamp);
+        let body = std::mem::take(&mut branch.prepare.body);
+        if !body.is_empty() {
+            txn.parts.push(body);
+        }
+    }
+
+    fn local(&mut self, key: OrderKey, source: Box<SourceTxn>) -> Option<GlobalTxn> {
+        self.done(key.node, source.gtid);
+        let kind = match source.kind {
+            TxnKind::Ddl if self.statement_is_due(key.node, &source) => GlobalKind::Ddl,
             TxnKind::Ddl => return None,
             _ => GlobalKind::Rows,
         };
-        let mut txn = global(&entry, kind, entry.txn.original_commit);
-        txn.parts.push(entry.txn.body);
-        (!txn.parts[0].is_empty()).then_some(txn)
+        if source.body.is_empty() {
+            return None;
+        }
+        Some(GlobalTxn {
+            key,
+            kind,
+            original_commit: source.original_commit,
+            immediate_commit: source.immediate_commit,
+            original_server_version: source.original_server_version,
+            immediate_server_version: source.immediate_server_version,
+            timestamp: source.timestamp,
+            dependency: Dependency::Predecessor,
+            parts: SmallVec::from_buf_and_len([source.body, Body::default()], 1),
+        })
     }
 
-    fn statement_is_due(&mut self, entry: &Entry) -> bool {
-        let Some(bytes) = entry.txn.body.segments().first() else {
+    fn statement_is_due(&mut self, node: NodeId, txn: &SourceTxn) -> bool {
+        let Some(bytes) = txn.body.segments().first() else {
             return false;
         };
         let query = RawEvent::parse_unverified(bytes, ChecksumAlg::None)
@@ -359,15 +319,7 @@ impl Merger {
                     .ok()
                     .map(|q| DdlStatement::of(q.schema, q.query))
             });
-        query.is_some_and(|statement| self.ddl.observe(entry.node, &statement))
-    }
-
-    /// What is emitted is done with.
-    fn account(&mut self, entry: &Entry) {
-        self.done(entry.node, entry.txn.gtid);
-        if let Some(commit) = &entry.commit {
-            self.done(entry.node, commit.gtid);
-        }
+        query.is_some_and(|statement| self.ddl.observe(node, &statement))
     }
 
     /// The state behind everything that [`Merger::poll`] has returned.
@@ -391,7 +343,7 @@ impl Merger {
         ready: impl Fn(NodeId) -> bool,
         out: &mut Vec<(NodeId, FenceStamp)>,
     ) {
-        let Some(Reverse(head)) = self.heap.peek() else {
+        let Some(head) = self.waiting.head() else {
             return;
         };
         let stamp = FenceStamp {
@@ -400,9 +352,9 @@ impl Merger {
         };
         for (id, _) in self.table.iter() {
             let node = &self.nodes[id.index()];
-            let blocks = head.key >= node.frontier();
+            let blocks = head >= node.frontier();
             let asked = node.fence_ahead() || self.wanted[id.index()].is_some();
-            if blocks && !asked && node.fence_helps(&head.key) && ready(id) {
+            if blocks && !asked && node.fence_helps(&head) && ready(id) {
                 self.wanted[id.index()] = Some(stamp);
                 out.push((id, stamp));
             }
@@ -411,12 +363,12 @@ impl Merger {
 
     /// Why the next transaction waits: one entry for each node that holds it back. Empty when nothing waits.
     pub fn blocked(&self) -> Vec<(NodeId, BlockedOn)> {
-        let Some(Reverse(head)) = self.heap.peek() else {
+        let Some(head) = self.waiting.head() else {
             return Vec::new();
         };
         (self.table.iter())
-            .filter(|(id, _)| head.key >= self.nodes[id.index()].frontier())
-            .map(|(id, _)| (id, self.blocked_on(id, &head.key)))
+            .filter(|(id, _)| head >= self.nodes[id.index()].frontier())
+            .map(|(id, _)| (id, self.blocked_on(id, &head)))
             .collect()
     }
 
@@ -449,7 +401,7 @@ impl Merger {
 
     /// Committed transactions and branches that wait for their turn.
     pub fn waiting(&self) -> usize {
-        self.heap.len()
+        self.waiting.len()
     }
 
     /// Key of the last emitted transaction.
@@ -465,19 +417,3 @@ impl Merger {
 
 /// What a transaction costs besides its body when bytes are counted.
 const TXN_OVERHEAD: u64 = 256;
-
-/// A transaction with the headers of one entry and no parts yet.
-fn global(entry: &Entry, kind: GlobalKind, original_commit: u64) -> GlobalTxn {
-    let (txn, commit) = (&entry.txn, entry.commit.as_ref());
-    GlobalTxn {
-        key: entry.key,
-        kind,
-        parts: SmallVec::new(),
-        dependency: Dependency::Predecessor,
-        original_commit,
-        immediate_commit: commit.map_or(txn.immediate_commit, |c| c.immediate_commit),
-        original_server_version: txn.original_server_version,
-        immediate_server_version: commit.map_or(txn.immediate_server_version, |c| c.version),
-        timestamp: commit.map_or(txn.timestamp, |c| c.timestamp),
-    }
-}

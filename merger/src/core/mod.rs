@@ -5,11 +5,13 @@
 //!
 //! * `node`: what one node's stream has told so far, and the key below which it can tell nothing new (its *frontier*).
 //! * `merge`: the k-way merge below all frontiers, and the joining of branches.
+//! * `waiting`: what is committed and not due yet.
 //! * `ddl`: the same statement from several nodes becomes one.
 
 mod ddl;
 mod merge;
 mod node;
+mod waiting;
 
 #[cfg(test)]
 mod naive;
