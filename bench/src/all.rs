@@ -44,7 +44,11 @@ pub(crate) async fn run(options: &Options, json: Option<&Path>) -> Result<()> {
     drop(dir);
     print!("one core, by stage:\n{}", micro::render(&micro));
     let mut world = World::start(&options.plan)?;
-    let (merge, mut service) = merge::run(&mut world, options.rounds).await?;
+    let merge_options = merge::Options {
+        rounds: options.rounds,
+        alone: false,
+    };
+    let (merge, mut service) = merge::run(&mut world, merge_options).await?;
     print!("{}", merge.render());
     let dump = dump::run(&mut service, world.dir(), options.rounds).await?;
     print!("{}", dump.render());

@@ -91,6 +91,9 @@ enum Command {
         data: Data,
         #[arg(long, default_value_t = 3)]
         rounds: usize,
+        /// Without mysqlbinlog
+        #[arg(long)]
+        alone: bool,
     },
     /// Dump the merged binlog from the service and from a real mysqld, in turns
     Dump {
@@ -154,9 +157,14 @@ fn run(command: Command) -> Result<()> {
             port,
             server_id,
         } => replay::run(&dir, port, server_id),
-        Command::Merge { data, rounds } => runtime()?.block_on(async {
+        Command::Merge {
+            data,
+            rounds,
+            alone,
+        } => runtime()?.block_on(async {
             let mut world = World::start(&data.plan())?;
-            let (figures, mut service) = merge::run(&mut world, rounds).await?;
+            let (figures, mut service) =
+                merge::run(&mut world, merge::Options { rounds, alone }).await?;
             print!("{}", figures.render());
             service.stop().await
         }),

@@ -5,6 +5,7 @@
 //! transaction is durable, so it holds what a restart costs. `mysqlbinlog --raw` copies one node after the other, and all at
 //! once: it has one thread, the service several.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -43,78 +44,89 @@ pub(crate) struct MergeFigures {
     pub(crate) service: Reading,
     pub(crate) transactions_per_s: f64,
     pub(crate) peak_rss_mib: f64,
+    /// CPU seconds of the service in the last round, by thread name.
+    pub(crate) threads: BTreeMap<String, f64>,
     /// `mysqlbinlog --raw`, one node after the other.
-    pub(crate) raw: Reading,
+    pub(crate) raw: Option<Reading>,
     /// `mysqlbinlog --raw`, one process for each node at once.
-    pub(crate) raw_at_once: Reading,
+    pub(crate) raw_at_once: Option<Reading>,
     pub(crate) ratios: Vec<Ratio>,
 }
 
-/// Measures `rounds` times, in turns with mysqlbinlog. The last service is still running.
-pub(crate) async fn run(world: &mut World, rounds: usize) -> Result<(MergeFigures, Service)> {
-    let (mut services, mut raws, mut at_once) = (Vec::new(), Vec::new(), Vec::new());
-    let mut peak = 0.0_f64;
+/// How to measure.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Options {
+    pub(crate) rounds: usize,
+    /// Without mysqlbinlog beside it: no ratios, but quick.
+    pub(crate) alone: bool,
+}
+
+/// What the rounds gave.
+#[derive(Default)]
+struct Rounds {
+    service: Vec<Reading>,
+    raw: Vec<Reading>,
+    raw_at_once: Vec<Reading>,
+    peak_rss_mib: f64,
+    threads: BTreeMap<String, f64>,
+}
+
+/// Measures in turns with mysqlbinlog. The last service is still running.
+pub(crate) async fn run(world: &mut World, options: Options) -> Result<(MergeFigures, Service)> {
+    let mut rounds = Rounds::default();
     let mut running: Option<Service> = None;
-    for _ in 0..rounds.max(1) {
+    for _ in 0..options.rounds.max(1) {
         if let Some(mut service) = running.take() {
             service.stop().await?;
             fs::remove_dir_all(service.data_dir())?;
         }
         let (service, merged) = world.merge().await?;
         verify(&service).await?;
-        peak = peak.max(merged.peak_rss_mib);
-        services.push(reading(world, &merged));
-        raws.push(one_after_the_other(world)?);
-        at_once.push(all_at_once(world)?);
+        rounds.service.push(reading(world, &merged));
+        rounds.peak_rss_mib = rounds.peak_rss_mib.max(merged.peak_rss_mib);
+        rounds.threads = merged.threads;
+        if !options.alone {
+            rounds.raw.push(one_after_the_other(world)?);
+            rounds.raw_at_once.push(all_at_once(world)?);
+        }
         running = Some(service);
     }
     let service = running.context("at least one round")?;
-    Ok((figures(world, services, raws, at_once, peak), service))
+    Ok((figures(world, rounds), service))
 }
 
-fn figures(
-    world: &World,
-    services: Vec<Reading>,
-    raws: Vec<Reading>,
-    at_once: Vec<Reading>,
-    peak: f64,
-) -> MergeFigures {
-    let rounds = services.len();
-    let [service, raw, raw_at_once] = [services, raws, at_once].map(middle);
-    let transactions = world.generated.totals.merged;
+fn figures(world: &World, rounds: Rounds) -> MergeFigures {
+    let service = middle(&rounds.service);
+    let (raw, raw_at_once) = (middle(&rounds.raw), middle(&rounds.raw_at_once));
+    let beside = !rounds.raw.is_empty();
+    let speed = |name, theirs: Reading| Ratio::new(name, service.mb_per_s, theirs.mb_per_s);
     let ratios = vec![
-        Ratio::new(
-            "merge / mysqlbinlog --raw, MB/s",
-            service.mb_per_s,
-            raw.mb_per_s,
-        ),
-        Ratio::new(
-            "merge / mysqlbinlog --raw all at once, MB/s",
-            service.mb_per_s,
-            raw_at_once.mb_per_s,
-        ),
+        speed("merge / mysqlbinlog --raw, MB/s", raw),
+        speed("merge / mysqlbinlog --raw all at once, MB/s", raw_at_once),
         Ratio::new(
             "merge / mysqlbinlog --raw, MB per CPU second",
             service.mb_per_cpu_s,
             raw.mb_per_cpu_s,
         ),
     ];
+    let transactions = world.generated.totals.merged;
     MergeFigures {
         nodes: world.generated.bytes.len(),
         mb: world.bytes() as f64 / 1e6,
         transactions,
-        rounds,
+        rounds: rounds.service.len(),
         transactions_per_s: transactions as f64 / service.seconds,
         service,
-        peak_rss_mib: peak,
-        raw,
-        raw_at_once,
-        ratios,
+        peak_rss_mib: rounds.peak_rss_mib,
+        threads: rounds.threads,
+        raw: beside.then_some(raw),
+        raw_at_once: beside.then_some(raw_at_once),
+        ratios: if beside { ratios } else { Vec::new() },
     }
 }
 
 /// The medians of all figures.
-fn middle(readings: Vec<Reading>) -> Reading {
+fn middle(readings: &[Reading]) -> Reading {
     let of = |figure: fn(&Reading) -> f64| median(readings.iter().map(figure));
     Reading {
         seconds: of(|r| r.seconds),
@@ -257,20 +269,26 @@ impl MergeFigures {
             self.nodes, self.mb, self.transactions, self.rounds
         );
         let lines = [
-            ("tributary", &self.service),
-            ("mysqlbinlog --raw", &self.raw),
-            ("mysqlbinlog --raw, at once", &self.raw_at_once),
+            ("tributary", Some(&self.service)),
+            ("mysqlbinlog --raw", self.raw.as_ref()),
+            ("mysqlbinlog --raw, at once", self.raw_at_once.as_ref()),
         ];
         for (name, r) in lines {
-            out += &format!(
-                "  {name:<28} {:>7.2} s {:>7.0} MB/s {:>7.0} MB/CPU-s, servers {:.2} CPU-s\n",
-                r.seconds, r.mb_per_s, r.mb_per_cpu_s, r.servers_cpu_s
-            );
+            out += &r.map_or_else(String::new, |r| {
+                format!(
+                    "  {name:<28} {:>7.2} s {:>7.0} MB/s {:>7.0} MB/CPU-s, servers {:.2} CPU-s\n",
+                    r.seconds, r.mb_per_s, r.mb_per_cpu_s, r.servers_cpu_s
+                )
+            });
         }
         out += &format!(
-            "  {:.0} transactions/s, peak RSS {:.0} MiB, verified\n",
+            "  {:.0} transactions/s, peak RSS {:.0} MiB, verified; CPU-s by thread:",
             self.transactions_per_s, self.peak_rss_mib
         );
+        for (name, seconds) in self.threads.iter().filter(|(_, s)| **s >= 0.01) {
+            out += &format!(" {name} {seconds:.2}");
+        }
+        out.push('\n');
         out + &Ratio::render_all(&self.ratios)
     }
 }

@@ -1,5 +1,6 @@
 //! What processes used: in goes a process id, out come CPU time and memory, from `/proc`.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -49,6 +50,23 @@ fn ticks(fields: &[String], number: usize) -> Result<f64> {
         .map(|f| f.parse::<u64>())
         .sum::<Result<_, _>>()?;
     Ok(sum as f64 / TICKS_PER_SECOND)
+}
+
+/// CPU seconds of a process's running threads, added up by thread name.
+pub(crate) fn cpu_seconds_by_thread(pid: u32) -> Result<BTreeMap<String, f64>> {
+    let mut threads = BTreeMap::new();
+    for task in fs::read_dir(format!("/proc/{pid}/task"))? {
+        let task = task?.file_name().to_string_lossy().into_owned();
+        // A thread that ends meanwhile has nothing to say.
+        let Ok(name) = fs::read_to_string(format!("/proc/{pid}/task/{task}/comm")) else {
+            continue;
+        };
+        let Ok(fields) = stat_fields(&format!("{pid}/task/{task}")) else {
+            continue;
+        };
+        *threads.entry(name.trim().to_owned()).or_default() += ticks(&fields, 14)?;
+    }
+    Ok(threads)
 }
 
 /// The greatest resident set a running process ever had, in MiB.
@@ -103,6 +121,7 @@ mod tests {
             n = std::hint::black_box(n + 1);
         }
         assert!(cpu_seconds(pid).unwrap() > before);
+        assert!(cpu_seconds_by_thread(pid).unwrap().values().sum::<f64>() > 0.0);
         assert!(peak_rss_mib(pid).unwrap() > 1.0);
     }
 

@@ -2,6 +2,7 @@
 //!
 //! In: a [`Plan`]. Out: running processes that end with the [`World`].
 
+use std::collections::BTreeMap;
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -46,12 +47,14 @@ struct Replay {
 }
 
 /// What a merge took.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Merged {
     pub(crate) wall: Duration,
     pub(crate) service_cpu_seconds: f64,
     pub(crate) replay_cpu_seconds: f64,
     pub(crate) peak_rss_mib: f64,
+    /// CPU seconds of the service, by thread name.
+    pub(crate) threads: BTreeMap<String, f64>,
 }
 
 impl World {
@@ -141,6 +144,7 @@ impl World {
             service_cpu_seconds: proc::cpu_seconds(pid)?,
             replay_cpu_seconds: self.replay_cpu_seconds()? - replay_before,
             peak_rss_mib: proc::peak_rss_mib(pid)?,
+            threads: proc::cpu_seconds_by_thread(pid)?,
         };
         Ok((service, merged))
     }
