@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -129,10 +129,11 @@ impl Sources {
             .cloned()
             .unwrap_or_default();
         let (state, error) = describe(&c.state);
-        let now = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .map_or(0, |d| d.as_millis() as u64);
-        let last = u64::from(c.last_event_timestamp) * 1000;
+        let newest_event_age_ms = age_ms(c);
+        // A heartbeat behind the newest event: the node has nothing more to send.
+        let idle = c
+            .last_heartbeat
+            .is_some_and(|at| at > since_epoch(c.last_event_timestamp));
         NodeStatus {
             name: name.to_owned(),
             address: address.to_owned(),
@@ -144,7 +145,8 @@ impl Sources {
             unresolved_prepares: merged.unresolved,
             transactions: c.transactions,
             bytes: c.bytes,
-            lag_ms: (last > 0).then(|| now.saturating_sub(last)),
+            lag_ms: newest_event_age_ms.map(|age| if idle { 0 } else { age }),
+            newest_event_age_ms,
         }
     }
 
@@ -181,6 +183,16 @@ impl Sources {
             })
             .collect()
     }
+}
+
+/// How long ago the newest event was written, by its own timestamp; `None` before the first.
+fn age_ms(c: &CollectorStatus) -> Option<u64> {
+    let age = SystemTime::now().duration_since(since_epoch(c.last_event_timestamp));
+    (c.last_event_timestamp > 0).then(|| age.map_or(0, |age| age.as_millis() as u64))
+}
+
+fn since_epoch(seconds: u32) -> SystemTime {
+    UNIX_EPOCH + Duration::from_secs(seconds.into())
 }
 
 fn describe(state: &NodeState) -> (&'static str, Option<String>) {

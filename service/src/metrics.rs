@@ -30,6 +30,9 @@ fn nodes(status: &Status) {
         gauge!("tributary_node_unresolved_prepares", "node" => node.clone())
             .set(n.unresolved_prepares as f64);
         if let Some(lag) = n.lag_ms {
+            gauge!("tributary_node_lag_seconds", "node" => node.clone()).set(lag as f64 / 1000.0);
+        }
+        if let Some(lag) = n.newest_event_age_ms {
             gauge!("tributary_node_newest_event_age_seconds", "node" => node.clone())
                 .set(lag as f64 / 1000.0);
         }

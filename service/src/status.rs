@@ -48,8 +48,10 @@ pub(crate) struct NodeStatus {
     pub(crate) unresolved_prepares: usize,
     pub(crate) transactions: u64,
     pub(crate) bytes: u64,
-    /// Age of the newest event received, by its own timestamp.
+    /// Age of the newest event received, by its own timestamp; 0 once the node has said that it has nothing more.
     pub(crate) lag_ms: Option<u64>,
+    /// Age of the newest event received, by its own timestamp.
+    pub(crate) newest_event_age_ms: Option<u64>,
 }
 
 #[derive(Debug, Default, Serialize, Deserialize)]
