@@ -195,7 +195,7 @@ impl EventHeader {
     ///
     /// # Errors
     /// [`FrameError::Truncated`] when there are fewer than [`HEADER_LEN`] bytes.
-    #[inline]
+    #[inline(always)]
     pub fn parse(bytes: &[u8]) -> Result<Self, FrameError> {
         Self::read(bytes).ok_or(FrameError::Truncated {
             need: HEADER_LEN,
@@ -203,7 +203,7 @@ impl EventHeader {
         })
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn read(bytes: &[u8]) -> Option<Self> {
         let mut c = Cursor::new(bytes.first_chunk::<HEADER_LEN>()?);
         Some(Self {

@@ -246,13 +246,17 @@ impl<'a> Parser<'a> {
 
     fn hex(&mut self) -> Result<Part, XidError> {
         let rest = self.text.get(self.at..).unwrap_or_default();
-        let mut digits = rest.iter().map_while(|b| hex_digit(*b));
         let mut out = Part::default();
-        while let Some(high) = digits.next() {
-            let Some(low) = digits.next() else {
-                return Err(self.error("an odd number of hexadecimal digits"));
+        let (pairs, _) = rest.as_chunks::<2>();
+        for [high, low] in pairs {
+            let (Some(high), Some(low)) = (hex_digit(*high), hex_digit(*low)) else {
+                break;
             };
             out.push(high << 4 | low);
+        }
+        let behind = rest.get(2 * out.len).copied();
+        if behind.and_then(hex_digit).is_some() {
+            return Err(self.error("an odd number of hexadecimal digits"));
         }
         self.at += 2 * out.len;
         Ok(out)

@@ -157,7 +157,7 @@ impl DumpConn {
     ///
     /// # Errors
     /// The node ended the dump or sent an error; an event is damaged.
-    #[inline]
+    #[inline(always)]
     pub fn poll_event(&mut self) -> Result<Option<RawEvent<'_>>, ConnError> {
         if !std::mem::take(&mut self.peeked) && !self.conn.packets.advance()? {
             return Ok(None);

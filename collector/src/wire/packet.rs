@@ -83,7 +83,37 @@ impl PacketBuffer {
     ///
     /// # Errors
     /// A skipped sequence number, or a message longer than [`MESSAGE_MAX`].
+    #[inline]
     pub(crate) fn advance(&mut self) -> Result<bool, WireError> {
+        if self.next_is_whole() {
+            return Ok(true);
+        }
+        self.advance_slowly()
+    }
+
+    /// The usual case: nothing is being joined, the next message is one packet and all there.
+    #[inline]
+    fn next_is_whole(&mut self) -> bool {
+        if self.joining || matches!(self.current, Current::Joined) {
+            return false;
+        }
+        let rest = self.buf.get(self.start..).unwrap_or_default();
+        let Some((&[a, b, c, seq], behind)) = rest.split_first_chunk::<HEADER>() else {
+            return false;
+        };
+        let len = u32::from_le_bytes([a, b, c, 0]) as usize;
+        if len > behind.len() || len == limits::PACKET_PAYLOAD_MAX || seq != self.next_seq {
+            return false;
+        }
+        self.next_seq = seq.wrapping_add(1);
+        let start = self.start + HEADER;
+        self.start = start + len;
+        self.need = 0;
+        self.current = Current::InPlace(start..self.start);
+        true
+    }
+
+    fn advance_slowly(&mut self) -> Result<bool, WireError> {
         if matches!(self.current, Current::Joined) {
             self.joined = Vec::new();
         }
@@ -128,6 +158,7 @@ impl PacketBuffer {
     }
 
     /// The message found last; empty if there is none. Valid until [`Self::advance`] or [`Self::room`].
+    #[inline]
     pub(crate) fn current(&self) -> &[u8] {
         match &self.current {
             Current::None => &[],
