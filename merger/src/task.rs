@@ -275,6 +275,8 @@ impl Task {
             }
             self.account();
             let mut batch = std::mem::take(&mut self.batch);
+            // The next one is likely to be as long.
+            self.batch.txns.reserve(batch.txns.len());
             batch.checkpoint = self.merger.checkpoint();
             if self.ports.out.send(batch).await.is_err() {
                 return false;

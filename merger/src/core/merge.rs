@@ -16,7 +16,7 @@ use tributary_schema::DdlStatement;
 
 use super::ddl::DdlJoin;
 use super::node::{Frontier, NodeStream};
-use super::waiting::{Branch, Next, Waiting};
+use super::waiting::{Branch, Branches, Next, Waiting};
 use crate::MergeError;
 use crate::error::BranchPlace;
 
@@ -235,9 +235,9 @@ impl Merger {
                 self.advance(key);
                 self.local(key, txn)
             }
-            Next::Branch(branch) => {
-                self.advance(OrderKey::distributed(branch.tso));
-                self.distributed(branch)
+            Next::Distributed(tso, branches) => {
+                self.advance(OrderKey::distributed(tso));
+                self.distributed(tso, branches)
             }
         }
     }
@@ -247,27 +247,27 @@ impl Merger {
         self.last = key;
     }
 
-    fn distributed(&mut self, mut first: Branch) -> Option<GlobalTxn> {
+    fn distributed(&mut self, tso: Tso, branches: Branches) -> Option<GlobalTxn> {
+        let first = branches.first()?;
         let mut txn = GlobalTxn {
-            key: OrderKey::distributed(first.tso),
+            key: OrderKey::distributed(tso),
             kind: GlobalKind::Rows,
             parts: SmallVec::new(),
             dependency: Dependency::Predecessor,
-            original_commit: first.tso.micros(),
+            original_commit: tso.micros(),
             immediate_commit: 0,
             original_server_version: first.prepare.original_server_version,
             immediate_server_version: 0,
             timestamp: 0,
         };
-        self.branch(&mut txn, &mut first);
-        while let Some(mut sibling) = self.waiting.pop_sibling(&first) {
-            self.branch(&mut txn, &mut sibling);
+        for branch in branches {
+            self.branch(&mut txn, branch);
         }
         (!txn.parts.is_empty()).then_some(txn)
     }
 
     /// Adds a branch to its transaction.
-    fn branch(&mut self, txn: &mut GlobalTxn, branch: &mut Branch) {
+    fn branch(&mut self, txn: &mut GlobalTxn, branch: Branch) {
         self.done(branch.node, branch.prepare.gtid);
         self.done(branch.node, branch.commit.gtid);
         let SourceTxn {
@@ -279,7 +279,7 @@ impl Merger {
         txn.immediate_commit = txn.immediate_commit.max(immediate_commit);
         txn.immediate_server_version = txn.immediate_server_version.max(immediate_server_version);
         txn.timestamp = txn.timestamp.max(timestamp);
-        let body = std::mem::take(&mut branch.prepare.body);
+        let body = branch.prepare.body;
         if !body.is_empty() {
             txn.parts.push(body);
         }

@@ -11,6 +11,7 @@
 use std::collections::VecDeque;
 
 use hashbrown::HashMap;
+use hashbrown::hash_map::Entry;
 use tributary_binlog::XaXid;
 use tributary_flow::{Fence, NodeId, OrderKey, SourcePos, SourceTxn, Tso};
 
@@ -127,11 +128,10 @@ impl NodeStream {
         xid: XaXid,
         txn: Box<SourceTxn>,
     ) -> Result<(), Box<SourceTxn>> {
-        if self.places.contains_key(&xid) {
+        let Entry::Vacant(place) = self.places.entry(xid) else {
             return Err(txn);
-        }
-        self.places
-            .insert(xid, self.departed + self.prepared.len() as u64);
+        };
+        place.insert(self.departed + self.prepared.len() as u64);
         self.prepared.push_back(Prepared {
             floor: self.base,
             txn: Some(txn),

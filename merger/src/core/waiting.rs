@@ -3,18 +3,19 @@
 //! In: local transactions and branches of distributed ones, with their keys. Out: the one with the least key.
 //!
 //! The local transactions of one node come in the order of their keys, so they stand in a queue for each node, and only
-//! the heads of the queues are compared. Branches, whose commits a node may log in any order, are in a heap. What moves
-//! there is small: the transactions stay where the collector put them.
+//! the heads of the queues are compared. Branches, whose commits a node may log in any order, stand together by their
+//! TSO. What moves is small: the transactions stay where the collector put them.
 
-use std::cmp::{Ordering, Reverse};
-use std::collections::{BinaryHeap, VecDeque};
+use std::cmp::Reverse;
+use std::collections::binary_heap::PeekMut;
+use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 
+use smallvec::SmallVec;
 use tributary_flow::{NodeId, OrderKey, SourceTxn, Tso, TxnKind};
 
 /// A committed branch of a distributed transaction.
 #[derive(Debug)]
 pub(super) struct Branch {
-    pub(super) tso: Tso,
     pub(super) node: NodeId,
     /// Order of arrival from the node: branches of one transaction on one node keep their order.
     arrival: u64,
@@ -25,7 +26,7 @@ pub(super) struct Branch {
 
 impl Branch {
     /// What it has in common with its siblings.
-    pub(super) fn gtrid(&self) -> &[u8] {
+    fn gtrid(&self) -> &[u8] {
         match &self.prepare.kind {
             TxnKind::Prepare(xid) => xid.gtrid(),
             _ => &[],
@@ -33,32 +34,16 @@ impl Branch {
     }
 }
 
-impl PartialEq for Branch {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other).is_eq()
-    }
-}
-impl Eq for Branch {}
-impl PartialOrd for Branch {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-impl Ord for Branch {
-    fn cmp(&self, other: &Self) -> Ordering {
-        (self.tso.cmp(&other.tso))
-            .then_with(|| self.gtrid().cmp(other.gtrid()))
-            .then_with(|| (self.node, self.arrival).cmp(&(other.node, other.arrival)))
-    }
-}
+/// The branches of one distributed transaction, by node.
+pub(super) type Branches = SmallVec<[Branch; 2]>;
 
 /// What is next.
 #[derive(Debug)]
 pub(super) enum Next {
     /// A transaction of one node.
     Local(OrderKey, Box<SourceTxn>),
-    /// The first branch of a distributed one; its siblings follow.
-    Branch(Branch),
+    /// A distributed one.
+    Distributed(Tso, Branches),
 }
 
 /// Everything that waits.
@@ -68,7 +53,7 @@ pub(super) struct Waiting {
     locals: Vec<VecDeque<(OrderKey, Box<SourceTxn>)>>,
     /// The first key of each queue that is not empty.
     heads: BinaryHeap<Reverse<OrderKey>>,
-    branches: BinaryHeap<Reverse<Branch>>,
+    branches: BTreeMap<Tso, Branches>,
     arrivals: u64,
     len: usize,
 }
@@ -78,7 +63,7 @@ impl Waiting {
         Self {
             locals: (0..nodes).map(|_| VecDeque::new()).collect(),
             heads: BinaryHeap::new(),
-            branches: BinaryHeap::new(),
+            branches: BTreeMap::new(),
             arrivals: 0,
             len: 0,
         }
@@ -113,19 +98,18 @@ impl Waiting {
     ) {
         self.arrivals += 1;
         let arrival = self.arrivals;
-        self.branches.push(Reverse(Branch {
-            tso,
+        self.branches.entry(tso).or_default().push(Branch {
             node,
             arrival,
             prepare,
             commit,
-        }));
+        });
         self.len += 1;
     }
 
     fn first_branch(&self) -> Option<OrderKey> {
-        let Reverse(branch) = self.branches.peek()?;
-        Some(OrderKey::distributed(branch.tso))
+        let (tso, _) = self.branches.first_key_value()?;
+        Some(OrderKey::distributed(*tso))
     }
 
     /// The least key.
@@ -141,12 +125,10 @@ impl Waiting {
     pub(super) fn pop(&mut self) -> Option<Next> {
         let branch = self.first_branch();
         let local = self.heads.peek().map(|Reverse(key)| *key);
-        let next = match local {
-            Some(local) if branch.is_none_or(|branch| local < branch) => self.pop_local(local)?,
-            _ => Next::Branch(self.branches.pop()?.0),
-        };
-        self.len -= 1;
-        Some(next)
+        match local {
+            Some(local) if branch.is_none_or(|branch| local < branch) => self.pop_local(local),
+            _ => self.pop_distributed(),
+        }
     }
 
     fn pop_local(&mut self, key: OrderKey) -> Option<Next> {
@@ -155,18 +137,25 @@ impl Waiting {
         let mut head = self.heads.peek_mut()?;
         match queue.front() {
             Some((next, _)) => head.0 = *next,
-            None => drop(std::collections::binary_heap::PeekMut::pop(head)),
+            None => drop(PeekMut::pop(head)),
         }
+        self.len -= 1;
         Some(Next::Local(key, txn))
     }
 
-    /// Takes out another branch of the transaction that `first` belongs to.
-    pub(super) fn pop_sibling(&mut self, first: &Branch) -> Option<Branch> {
-        let Reverse(next) = self.branches.peek()?;
-        if next.tso != first.tso || next.gtrid() != first.gtrid() {
-            return None;
+    /// Takes out the branches of one transaction. A TSO that was handed out twice is that of several.
+    fn pop_distributed(&mut self) -> Option<Next> {
+        let (tso, mut branches) = self.branches.pop_first()?;
+        branches.sort_by(|a, b| {
+            (a.gtrid().cmp(b.gtrid())).then((a.node, a.arrival).cmp(&(b.node, b.arrival)))
+        });
+        let gtrid = branches.first()?.gtrid();
+        let end = branches.iter().take_while(|b| b.gtrid() == gtrid).count();
+        if end < branches.len() {
+            let others = branches.drain(end..).collect();
+            self.branches.insert(tso, others);
         }
-        self.len -= 1;
-        self.branches.pop().map(|Reverse(branch)| branch)
+        self.len -= branches.len();
+        Some(Next::Distributed(tso, branches))
     }
 }
