@@ -11,6 +11,7 @@ use serde::Serialize;
 use crate::binlogs::Plan;
 use crate::dump::{self, DumpFigures};
 use crate::figures::{Machine, Ratio};
+use crate::history::Shape;
 use crate::merge::{self, MergeFigures};
 use crate::micro::{self, Rate};
 use crate::world::{World, tmpfs};
@@ -90,9 +91,10 @@ fn check(report: &Report) -> Result<()> {
         );
     }
     let faster = ratios.first().context("no ratio")?;
+    // mysqlbinlog copies large events about as fast as the memory allows.
     ensure!(
-        faster.ratio > 1.0,
-        "{} is {:.2}: merging must not be slower than copying one node",
+        faster.ratio > 1.0 || report.shape != Shape::Oltp.name(),
+        "{} is {:.2}: merging must not be slower than copying one node after the other",
         faster.name,
         faster.ratio
     );

@@ -42,6 +42,8 @@ pub(crate) struct MergeFigures {
     pub(crate) transactions: u64,
     pub(crate) rounds: usize,
     pub(crate) service: Reading,
+    /// Seconds of these until the service answered: opening its store, making keys.
+    pub(crate) until_ready_s: f64,
     pub(crate) transactions_per_s: f64,
     pub(crate) peak_rss_mib: f64,
     /// CPU seconds of the service in the last round, by thread name.
@@ -65,6 +67,7 @@ pub(crate) struct Options {
 #[derive(Default)]
 struct Rounds {
     service: Vec<Reading>,
+    until_ready_s: Vec<f64>,
     raw: Vec<Reading>,
     raw_at_once: Vec<Reading>,
     peak_rss_mib: f64,
@@ -83,6 +86,7 @@ pub(crate) async fn run(world: &mut World, options: Options) -> Result<(MergeFig
         let (service, merged) = world.merge().await?;
         verify(&service).await?;
         rounds.service.push(reading(world, &merged));
+        rounds.until_ready_s.push(merged.until_ready.as_secs_f64());
         rounds.peak_rss_mib = rounds.peak_rss_mib.max(merged.peak_rss_mib);
         rounds.threads = merged.threads;
         if !options.alone {
@@ -117,6 +121,7 @@ fn figures(world: &World, rounds: Rounds) -> MergeFigures {
         rounds: rounds.service.len(),
         transactions_per_s: transactions as f64 / service.seconds,
         service,
+        until_ready_s: median(rounds.until_ready_s.iter().copied()),
         peak_rss_mib: rounds.peak_rss_mib,
         threads: rounds.threads,
         raw: beside.then_some(raw),
@@ -282,8 +287,8 @@ impl MergeFigures {
             });
         }
         out += &format!(
-            "  {:.0} transactions/s, peak RSS {:.0} MiB, verified; CPU-s by thread:",
-            self.transactions_per_s, self.peak_rss_mib
+            "  {:.0} transactions/s, ready after {:.2} s, peak RSS {:.0} MiB, verified; CPU-s by thread:",
+            self.transactions_per_s, self.until_ready_s, self.peak_rss_mib
         );
         for (name, seconds) in self.threads.iter().filter(|(_, s)| **s >= 0.01) {
             out += &format!(" {name} {seconds:.2}");

@@ -50,6 +50,8 @@ struct Replay {
 #[derive(Clone, Debug)]
 pub(crate) struct Merged {
     pub(crate) wall: Duration,
+    /// From the start of the process until it answered.
+    pub(crate) until_ready: Duration,
     pub(crate) service_cpu_seconds: f64,
     pub(crate) replay_cpu_seconds: f64,
     pub(crate) peak_rss_mib: f64,
@@ -136,11 +138,12 @@ impl World {
         let replay_before = self.replay_cpu_seconds()?;
         let start = Instant::now();
         service.launch_unready()?;
-        self.wait_until_merged(&mut service).await?;
+        let ready = self.wait_until_merged(&mut service).await?;
         let wall = start.elapsed();
         let pid = service.process().context("the service runs")?.id();
         let merged = Merged {
             wall,
+            until_ready: ready - start,
             service_cpu_seconds: proc::cpu_seconds(pid)?,
             replay_cpu_seconds: self.replay_cpu_seconds()? - replay_before,
             peak_rss_mib: proc::peak_rss_mib(pid)?,
@@ -149,9 +152,11 @@ impl World {
         Ok((service, merged))
     }
 
-    async fn wait_until_merged(&self, service: &mut Service) -> Result<()> {
+    /// Waits until everything is durable; when the service first answered.
+    async fn wait_until_merged(&self, service: &mut Service) -> Result<Instant> {
         let expected = self.generated.totals.merged;
         let (mut last, mut changed) = (0, Instant::now());
+        let mut ready = None;
         loop {
             let status = service.status().await;
             if !service.is_running() || changed.elapsed() > STUCK {
@@ -161,6 +166,7 @@ impl World {
                 );
             }
             if let Ok(status) = status {
+                let ready = *ready.get_or_insert_with(Instant::now);
                 let done = last_number(&status.gtid_executed());
                 if done != last {
                     (last, changed) = (done, Instant::now());
@@ -171,7 +177,7 @@ impl World {
                     "{done} transactions are durable, {expected} were expected"
                 );
                 if done == expected {
-                    return Ok(());
+                    return Ok(ready);
                 }
             }
             tokio::time::sleep(POLL).await;
