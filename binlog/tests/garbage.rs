@@ -20,6 +20,7 @@ fn poke(raw: &RawEvent<'_>) {
             e.columns()
                 .for_each(|c| drop(c.map(|c| (c.real_type(), c.string_len()))));
             let _ = e.optional_metadata();
+            let _ = e.primary_key().map(Iterator::count);
         }
         Event::Query(e) => drop(e.status_vars().collect::<Vec<_>>()),
         Event::Payload(e) => drop(e.decompress(1 << 16, &mut out)),

@@ -6,4 +6,5 @@ mod garbage;
 mod gtid_sets;
 mod known_bytes;
 mod roundtrip;
+mod rows_walk;
 mod strategies;

@@ -12,6 +12,7 @@ pub(crate) mod optional;
 pub(crate) mod payload;
 pub(crate) mod previous_gtids;
 pub(crate) mod query;
+pub(crate) mod row_image;
 pub(crate) mod rows;
 pub(crate) mod status_vars;
 pub(crate) mod table_map;

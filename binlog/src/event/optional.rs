@@ -159,6 +159,41 @@ impl<'a> OptionalMetadata<'a> {
     }
 }
 
+/// The columns of a primary key, in key order: (place of the column, length of the prefix in characters, 0 for all of it).
+/// Ends where the list is malformed.
+#[derive(Clone, Copy, Debug)]
+pub struct PrimaryKey<'a> {
+    list: Cursor<'a>,
+    prefixes: bool,
+}
+
+impl<'a> PrimaryKey<'a> {
+    /// Finds the key in the optional metadata without reading the rest. `None` when there is none (no `FULL`, or the
+    /// table has no primary key).
+    pub(crate) fn find(optional: &'a [u8]) -> Option<Self> {
+        let mut c = Cursor::new(optional);
+        loop {
+            let (ty, value) = (c.u8()?, c.str_lenenc()?);
+            if matches!(ty, SIMPLE_PRIMARY_KEY | PRIMARY_KEY_WITH_PREFIX) && !value.is_empty() {
+                let list = Cursor::new(value);
+                let prefixes = ty == PRIMARY_KEY_WITH_PREFIX;
+                return Some(Self { list, prefixes });
+            }
+        }
+    }
+}
+
+impl Iterator for PrimaryKey<'_> {
+    type Item = (u32, u32);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.prefixes {
+            return pair(&mut self.list);
+        }
+        int(&mut self.list).map(|column| (column, 0))
+    }
+}
+
 fn int(c: &mut Cursor<'_>) -> Option<u32> {
     u32::try_from(c.lenenc()?).ok()
 }

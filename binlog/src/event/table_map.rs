@@ -9,7 +9,7 @@
 //! ```
 
 use super::columns::{ColumnType, Columns};
-use super::optional::OptionalMetadata;
+use super::optional::{OptionalMetadata, PrimaryKey};
 use super::{EventError, bad};
 use crate::cursor::{Cursor, put_lenenc, put_str_lenenc, put_u48};
 
@@ -89,6 +89,12 @@ impl<'a> TableMap<'a> {
     #[must_use]
     pub fn columns(&self) -> Columns<'a> {
         Columns::new(self.column_types, self.column_meta, self.null_bitmap)
+    }
+
+    /// The columns of the primary key, if `binlog_row_metadata` is `FULL` and there is one.
+    #[must_use]
+    pub fn primary_key(&self) -> Option<PrimaryKey<'a>> {
+        PrimaryKey::find(self.optional)
     }
 
     /// What `binlog_row_metadata` adds: signedness and character sets always, names, values of enums and sets, and
