@@ -263,6 +263,7 @@ impl Merger {
         for branch in branches {
             self.branch(&mut txn, branch);
         }
+        super::moved::arrange(&mut txn.parts);
         (!txn.parts.is_empty()).then_some(txn)
     }
 

@@ -6,10 +6,12 @@
 //! * `node`: what one node's stream has told so far, and the key below which it can tell nothing new (its *frontier*).
 //! * `merge`: the k-way merge below all frontiers, and the joining of branches.
 //! * `waiting`: what is committed and not due yet.
+//! * `moved`: within one transaction, a key is freed before it is taken.
 //! * `ddl`: the same statement from several nodes becomes one.
 
 mod ddl;
 mod merge;
+mod moved;
 mod node;
 mod waiting;
 

@@ -19,8 +19,7 @@ pub struct Mix {
     pub local_stamped: u32,
     /// Inserts, updates and deletes in the table with all column types.
     pub wide: u32,
-    /// Rows of that table that move to another node: a delete here, an insert there, one XA. None unless asked for:
-    /// the order of the two within one transaction is not kept yet.
+    /// Rows of that table that move to another node: a delete here, an insert there, one XA.
     pub moves: u32,
 }
 
@@ -33,8 +32,8 @@ impl Default for Mix {
             one_phase: 5,
             local: 9,
             local_stamped: 5,
-            wide: 10,
-            moves: 0,
+            wide: 7,
+            moves: 3,
         }
     }
 }
@@ -154,7 +153,6 @@ mod tests {
     fn every_kind_gets_its_share() {
         let mix = Mix {
             unstamped: 2,
-            moves: 3,
             ..Mix::default()
         };
         let mut counts = std::collections::HashMap::new();
