@@ -8,7 +8,8 @@ use tributary_binlog::{
     RawEvent, StatusVar, TableMap, describe, flags, info, set_in_use,
 };
 
-const FILES: [&str; 11] = [
+/// Names of the fixture files.
+pub(crate) const FILES: [&str; 11] = [
     "active",
     "anonymous",
     "compressed",

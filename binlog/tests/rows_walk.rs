@@ -9,19 +9,7 @@ use tributary_binlog::{
     TableMap,
 };
 
-const FILES: [&str; 11] = [
-    "active",
-    "anonymous",
-    "compressed",
-    "ddl",
-    "no-checksum",
-    "partial-json",
-    "rows-full",
-    "rows-minimal",
-    "stopped",
-    "tagged",
-    "xa",
-];
+use crate::fixtures::FILES;
 
 /// What a file's rows were walked to: rows, values and NULLs by type.
 #[derive(Default)]

@@ -320,7 +320,8 @@ impl Merger {
                     .ok()
                     .map(|q| DdlStatement::of(q.schema, q.query))
             });
-        query.is_some_and(|statement| self.ddl.observe(node, &statement))
+        // What can not be read is never dropped; the collector has read it as a Query event before.
+        query.is_none_or(|statement| self.ddl.observe(node, &statement))
     }
 
     /// The state behind everything that [`Merger::poll`] has returned.
