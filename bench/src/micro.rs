@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use tributary_binlog::{ChecksumAlg, EventReader, EventType, EventWriter, MAGIC, Rotate, Sid};
 use tributary_collector::{Account, Assembler};
-use tributary_flow::{Fence, GlobalTxn, NodeId, NodeItem, NodeTable, SourcePos, limits};
+use tributary_flow::{Fence, GlobalTxn, NodeId, NodeItem, NodeTable, OrderMode, SourcePos, limits};
 use tributary_merger::core::{Merger, Resume};
 use tributary_store::{DRAIN_BYTES, Encoder, Numbers, Pending, Sink};
 
@@ -190,7 +190,7 @@ fn merge(input: &Input) -> Result<(Duration, Vec<GlobalTxn>)> {
     }
     // Nodes take turns, as they do when all of them are behind.
     batches.sort_by_key(|(i, node, _)| (*i, *node));
-    let mut merger = Merger::new(table, &Resume::default());
+    let mut merger = Merger::new(table, OrderMode::Tso, &Resume::default(), 0);
     let mut merged = Vec::with_capacity(input.merged as usize);
     let start = proc::thread_cpu_time()?;
     for (_, node, batch) in batches {

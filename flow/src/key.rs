@@ -1,6 +1,16 @@
-//! The one total order of global transactions.
+//! The one total order of global transactions, and where it comes from.
 
 use crate::{NodeId, Tso};
+
+/// Where a cluster's order comes from (`order` in the configuration).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum OrderMode {
+    /// Commit timestamps of one oracle.
+    #[default]
+    Tso,
+    /// The nodes' binlogs alone: a commit that precedes a prepare on some node comes first.
+    Causal,
+}
 
 /// What kind of commit an [`OrderKey`] belongs to. Locals sort after the distributed transaction whose TSO they use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

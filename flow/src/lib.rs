@@ -19,7 +19,7 @@ pub use checkpoint::{Checkpoint, NodeProgress};
 pub use class::ErrorClass;
 pub use fence::{Fence, FenceAnswer, FenceRequest, FenceStamp};
 pub use global::{Dependency, GlobalKind, GlobalTxn, MergedBatch};
-pub use key::{KeyClass, OrderKey};
+pub use key::{KeyClass, OrderKey, OrderMode};
 pub use node::{NodeId, NodeTable};
 pub use source::{Body, NodeBatch, NodeItem, SourcePos, SourceTxn, TxnKind};
 pub use tso::Tso;

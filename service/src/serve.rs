@@ -19,7 +19,7 @@ use tributary_collector::{
 use tributary_dump_server::{
     Account, Accounts, AdminActions, AuthPlugin, Privileges, Server, ServerConfig,
 };
-use tributary_flow::{NodeId, NodeProgress, NodeTable, limits};
+use tributary_flow::{NodeId, NodeProgress, NodeTable, OrderMode, limits};
 use tributary_merger::core::Merger;
 use tributary_merger::{MergerHandle, MergerPorts};
 use tributary_store::{GlobalLog, Opened, RealDisk, RocksKv, StoreOptions};
@@ -183,6 +183,7 @@ impl Pipeline {
         let log = opened.log;
         let table = NodeTable::new(config.nodes.iter().map(|n| n.name.clone()));
         let checkpoint = opened.checkpoint.unwrap_or_default();
+        let last_gno = log.durable().last_gno;
         let stop = CancellationToken::new();
         let (items_in, items) = mpsc::channel(ITEM_BATCHES);
         let (answers_in, fence_answers) = mpsc::channel(table.len() * 2);
@@ -222,7 +223,7 @@ impl Pipeline {
         };
         let merger = tributary_merger::spawn(
             table.clone(),
-            Merger::new(table.clone(), &checkpoint),
+            Merger::new(table.clone(), OrderMode::Tso, &checkpoint, last_gno),
             ports,
         )?;
         let store = writer::spawn(opened.writer, batches, requests, counters)?;

@@ -10,7 +10,7 @@ use smallvec::SmallVec;
 use tributary_binlog::{ChecksumAlg, Gtid, GtidSet, QueryEvent, RawEvent, XaXid};
 use tributary_flow::{
     Body, Checkpoint, Dependency, Fence, FenceStamp, GlobalKind, GlobalTxn, NodeId, NodeItem,
-    NodeProgress, NodeTable, OrderKey, SourcePos, SourceTxn, Tso, TxnKind,
+    NodeProgress, NodeTable, OrderKey, OrderMode, SourcePos, SourceTxn, Tso, TxnKind,
 };
 use tributary_schema::DdlStatement;
 
@@ -38,6 +38,10 @@ pub enum BlockedOn {
 #[derive(Debug)]
 pub struct Merger {
     table: NodeTable,
+    /// Where the order comes from.
+    mode: OrderMode,
+    /// Number of the last global transaction that was emitted.
+    last_gno: u64,
     nodes: Vec<NodeStream>,
     progress: Vec<NodeProgress>,
     waiting: Waiting,
@@ -51,8 +55,8 @@ pub struct Merger {
 }
 
 impl Merger {
-    /// A merger of the nodes in `table` that goes on behind `resume`.
-    pub fn new(table: NodeTable, resume: &Resume) -> Self {
+    /// A merger of the nodes in `table` that goes on behind `resume` and the global transaction number `last_gno`.
+    pub fn new(table: NodeTable, mode: OrderMode, resume: &Resume, last_gno: u64) -> Self {
         let clamp = if resume.last_time == 0 {
             0
         } else {
@@ -75,6 +79,8 @@ impl Merger {
             last: OrderKey::MIN,
             passed_fences: Vec::new(),
             orphans: 0,
+            mode,
+            last_gno,
             table,
         }
     }
@@ -222,6 +228,7 @@ impl Merger {
             }
             if let Some(txn) = self.next_transaction() {
                 bytes += txn.body_len() + TXN_OVERHEAD;
+                self.last_gno += 1;
                 out.push(txn);
             }
         }
@@ -404,6 +411,16 @@ impl Merger {
     /// Committed transactions and branches that wait for their turn.
     pub fn waiting(&self) -> usize {
         self.waiting.len()
+    }
+
+    /// Where the order comes from.
+    pub fn mode(&self) -> OrderMode {
+        self.mode
+    }
+
+    /// Number of the last emitted transaction: the `gno` of its GTID.
+    pub fn last_gno(&self) -> u64 {
+        self.last_gno
     }
 
     /// Key of the last emitted transaction.

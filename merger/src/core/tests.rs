@@ -6,8 +6,8 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use tributary_binlog::{Gno, Gtid, Sid, Tag, XaXid};
 use tributary_flow::{
-    Body, Checkpoint, Fence, FenceStamp, GlobalTxn, NodeId, NodeItem, NodeTable, SourcePos,
-    SourceTxn, Tso, TxnKind,
+    Body, Checkpoint, Fence, FenceStamp, GlobalTxn, NodeId, NodeItem, NodeTable, OrderMode,
+    SourcePos, SourceTxn, Tso, TxnKind,
 };
 
 use super::merge::{BlockedOn, Merger};
@@ -225,7 +225,7 @@ fn table(n: usize) -> NodeTable {
 
 /// A merger whose nodes have all said where their streams begin.
 fn started(n: usize, resume: &Checkpoint) -> Merger {
-    let mut merger = Merger::new(table(n), resume);
+    let mut merger = Merger::new(table(n), OrderMode::Tso, resume, 0);
     for node in 0..n {
         let begin = NodeItem::Position(SourcePos { file: 1, offset: 0 });
         merger.handle(NodeId(node as u16), begin).unwrap();
@@ -491,7 +491,7 @@ fn txn(kind: TxnKind, place: usize, tso: Option<u64>) -> NodeItem {
 
 #[test]
 fn an_unresolved_prepare_is_named_as_what_blocks() {
-    let mut m = Merger::new(table(2), &Checkpoint::default());
+    let mut m = Merger::new(table(2), OrderMode::Tso, &Checkpoint::default(), 0);
     m.handle(NodeId(0), txn(TxnKind::Prepare(xid(1, 0)), 0, None))
         .unwrap();
     m.handle(NodeId(0), txn(TxnKind::Prepare(xid(2, 0)), 1, None))
@@ -526,7 +526,7 @@ fn an_unresolved_prepare_is_named_as_what_blocks() {
 
 #[test]
 fn contradictions_halt() {
-    let fresh = || Merger::new(table(1), &Checkpoint::default());
+    let fresh = || Merger::new(table(1), OrderMode::Tso, &Checkpoint::default(), 0);
     let (mut m, n) = (fresh(), NodeId(0));
     m.handle(n, txn(TxnKind::Prepare(xid(1, 0)), 0, None))
         .unwrap();
@@ -576,7 +576,7 @@ fn contradictions_halt() {
 
 #[test]
 fn a_commit_prepared_before_the_start_is_not_ours() {
-    let mut m = Merger::new(table(1), &Checkpoint::default());
+    let mut m = Merger::new(table(1), OrderMode::Tso, &Checkpoint::default(), 0);
     let mut before = tributary_binlog::GtidSet::new();
     before.add(gtid(7, 1));
     m.set_before_start(NodeId(0), before);

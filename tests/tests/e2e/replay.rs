@@ -16,7 +16,8 @@ use tributary_binlog::{
 };
 use tributary_collector::{Account, Assembler};
 use tributary_flow::{
-    Checkpoint, Fence, FenceStamp, MergedBatch, NodeItem, NodeTable, SourcePos, Tso, limits,
+    Checkpoint, Fence, FenceStamp, MergedBatch, NodeItem, NodeTable, OrderMode, SourcePos, Tso,
+    limits,
 };
 use tributary_merger::core::Merger;
 use tributary_store::{MemDisk, MemKv, StoreOptions};
@@ -174,7 +175,12 @@ fn replay(recorded: &Recorded, seed: u64) -> Result<Vec<Vec<u8>>> {
         recorded.options.clone(),
     )?;
     let mut writer = opened.writer;
-    let mut merger = Merger::new(recorded.table.clone(), &Checkpoint::default());
+    let mut merger = Merger::new(
+        recorded.table.clone(),
+        OrderMode::Tso,
+        &Checkpoint::default(),
+        0,
+    );
     let mut fences = recorded.fences.clone();
     fences
         .iter_mut()

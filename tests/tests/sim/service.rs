@@ -8,7 +8,8 @@ use std::collections::VecDeque;
 use anyhow::{Context, Result};
 use tributary_binlog::GtidSet;
 use tributary_flow::{
-    Checkpoint, Fence, FenceStamp, MergedBatch, NodeId, NodeItem, NodeTable, SourcePos, limits,
+    Checkpoint, Fence, FenceStamp, MergedBatch, NodeId, NodeItem, NodeTable, OrderMode, SourcePos,
+    limits,
 };
 use tributary_merger::core::Merger;
 use tributary_store::disk::Fuse;
@@ -70,7 +71,12 @@ impl Service {
         });
         Self {
             life,
-            merger: Merger::new(table.clone(), &checkpoint),
+            merger: Merger::new(
+                table.clone(),
+                OrderMode::Tso,
+                &checkpoint,
+                opened.log.durable().last_gno,
+            ),
             links: links.collect(),
             log: opened.log,
             fuse,
