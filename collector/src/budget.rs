@@ -11,7 +11,7 @@ use crate::core::chunk::Account;
 
 /// One node's budget.
 #[derive(Debug)]
-pub(crate) struct Budget {
+pub struct Budget {
     max: usize,
     used: AtomicUsize,
     /// Bytes up to which an overdraft allows to go; 0 = none.
@@ -20,7 +20,8 @@ pub(crate) struct Budget {
 }
 
 impl Budget {
-    pub(crate) fn new(max: usize) -> Self {
+    /// A budget of `max` bytes.
+    pub fn new(max: usize) -> Self {
         let (used, overdraft) = (AtomicUsize::new(0), AtomicUsize::new(0));
         Self {
             max,
@@ -31,19 +32,19 @@ impl Budget {
     }
 
     /// Bytes in flight.
-    pub(crate) fn used(&self) -> usize {
+    pub fn used(&self) -> usize {
         self.used.load(Ordering::Acquire)
     }
 
     /// Allows `bytes` more than what is in flight now. Asking again before they are used changes nothing.
-    pub(crate) fn grant_overdraft(&self, bytes: usize) {
+    pub fn grant_overdraft(&self, bytes: usize) {
         let limit = self.used().max(self.max).saturating_add(bytes);
         self.overdraft.fetch_max(limit, Ordering::AcqRel);
         self.changed.notify_one();
     }
 
     /// Whether to read on, when the transaction being read holds `open` bytes.
-    pub(crate) fn has_room(&self, open: usize) -> bool {
+    pub fn has_room(&self, open: usize) -> bool {
         let used = self.used();
         if used < self.max {
             self.overdraft.store(0, Ordering::Release);

@@ -11,6 +11,7 @@ mod fence;
 mod global;
 mod key;
 pub mod limits;
+mod mutant;
 mod node;
 mod source;
 mod tso;
@@ -20,6 +21,9 @@ pub use class::ErrorClass;
 pub use fence::{Fence, FenceAnswer, FenceRequest, FenceStamp};
 pub use global::{Dependency, GlobalKind, GlobalTxn, MergedBatch};
 pub use key::{KeyClass, OrderKey, OrderMode};
+#[cfg(feature = "mutants")]
+pub use mutant::choose_mutant;
+pub use mutant::{Mutant, mutant};
 pub use node::{NodeId, NodeTable};
 pub use source::{Body, NodeBatch, NodeItem, SourcePos, SourceTxn, TxnKind};
 pub use tso::Tso;

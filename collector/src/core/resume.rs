@@ -54,7 +54,7 @@ impl std::fmt::Display for GtidText {
 }
 
 /// What a node that is read the first time counts as done.
-pub(crate) fn before_start(start: &Start, executed: &GtidSet, purged: &GtidSet) -> GtidSet {
+pub fn before_start(start: &Start, executed: &GtidSet, purged: &GtidSet) -> GtidSet {
     match start {
         Start::Current => executed.clone(),
         Start::Earliest => purged.clone(),
@@ -63,18 +63,17 @@ pub(crate) fn before_start(start: &Start, executed: &GtidSet, purged: &GtidSet) 
 }
 
 /// What the node must not send again, from a checkpoint.
-pub(crate) fn done(progress: &NodeProgress) -> GtidSet {
+pub fn done(progress: &NodeProgress) -> GtidSet {
     let mut set = progress.before_start.clone();
     set.union(&progress.emitted);
     set
 }
 
 /// Whether the node can send everything that is not in `have`, and nothing of `have` is unknown to it.
-pub(crate) fn check(
-    have: &GtidSet,
-    executed: &GtidSet,
-    purged: &GtidSet,
-) -> Result<(), ResumeError> {
+///
+/// # Errors
+/// What is missing on either side.
+pub fn check(have: &GtidSet, executed: &GtidSet, purged: &GtidSet) -> Result<(), ResumeError> {
     let minus = |a: &GtidSet, b: &GtidSet| {
         let mut rest = a.clone();
         rest.subtract(b);

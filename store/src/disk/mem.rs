@@ -16,11 +16,17 @@ use super::{Disk, DiskFile, DiskLock};
 /// A countdown shared by everything that can fail together: after `n` more changes nothing works any more, and the
 /// last of them fails although its bytes may have reached the disk.
 #[derive(Clone, Debug)]
-pub struct Fuse(Arc<AtomicU64>);
+pub struct Fuse {
+    left: Arc<AtomicU64>,
+    drops_pages: Arc<AtomicBool>,
+}
 
 impl Default for Fuse {
     fn default() -> Self {
-        Self(Arc::new(AtomicU64::new(u64::MAX)))
+        Self {
+            left: Arc::new(AtomicU64::new(u64::MAX)),
+            drops_pages: Arc::default(),
+        }
     }
 }
 
@@ -43,12 +49,18 @@ impl Fuse {
 
     /// Lets `changes` more changes work.
     pub fn set(&self, changes: u64) {
-        self.0.store(changes, Ordering::SeqCst);
+        self.left.store(changes, Ordering::SeqCst);
+    }
+
+    /// Whether the sync that fails makes the kernel forget the file's dirty pages, as Linux does: they can still be read, and
+    /// the next sync succeeds without them.
+    pub fn drop_pages(&self, drops: bool) {
+        self.drops_pages.store(drops, Ordering::SeqCst);
     }
 
     /// Whether it has blown.
     pub fn blown(&self) -> bool {
-        self.0.load(Ordering::SeqCst) == BLOWN
+        self.left.load(Ordering::SeqCst) == BLOWN
     }
 
     pub(crate) fn burn(&self) -> Burn {
@@ -58,7 +70,7 @@ impl Fuse {
             n => Some(n - 1),
         };
         match self
-            .0
+            .left
             .fetch_update(Ordering::SeqCst, Ordering::SeqCst, step)
         {
             Ok(0) => Burn::Breaks,
@@ -472,7 +484,11 @@ impl DiskFile for MemFile {
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        if self.disk.fuse.burn() != Burn::Works {
+        let burn = self.disk.fuse.burn();
+        if burn == Burn::Breaks && self.disk.fuse.drops_pages.load(Ordering::SeqCst) {
+            self.with(|inode| inode.ops.clear())?;
+        }
+        if burn != Burn::Works {
             return Err(Fuse::error());
         }
         self.with(|inode| {
@@ -553,6 +569,24 @@ mod tests {
         // The breaking write may have reached the disk, later calls cannot.
         assert_eq!(disk.bytes("a").unwrap(), b"12");
         assert!(!disk.exists("b").unwrap());
+    }
+
+    #[test]
+    fn a_failed_sync_may_lose_pages_for_good() {
+        let disk = MemDisk::new();
+        let file = disk.create("a").unwrap();
+        disk.sync_dir().unwrap();
+        let fuse = Fuse::new();
+        fuse.drop_pages(true);
+        let failing = disk.fused(&fuse).open("a", true).unwrap();
+        file.write_at(0, b"lost").unwrap();
+        fuse.set(0);
+        failing.sync_data().unwrap_err();
+        file.write_at(4, b"kept").unwrap();
+        file.sync_data().unwrap();
+        assert_eq!(disk.bytes("a").unwrap(), b"lostkept");
+        let image = disk.crash_keep(|_| Keep::All).bytes("a").unwrap();
+        assert_eq!(image, b"\0\0\0\0kept");
     }
 
     #[test]
