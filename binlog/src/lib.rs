@@ -32,7 +32,7 @@ mod xid_sql;
 pub use checksum::ChecksumAlg;
 pub use decoder::FrameDecoder;
 pub use dump::describe;
-pub use event::columns::{ColumnMeta, ColumnType, Columns};
+pub use event::columns::{ColumnMeta, ColumnType, Columns, Width};
 pub use event::control::{Heartbeat, Incident, Rotate, RowsQuery, Stop, ViewChange};
 pub use event::format::FormatDescription;
 pub use event::gtid::{GtidEvent, UNKNOWN_SERVER_VERSION};

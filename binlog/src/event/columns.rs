@@ -167,6 +167,63 @@ impl ColumnMeta {
     }
 }
 
+/// Where a value that is not NULL ends in a row image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Width {
+    /// It has so many bytes.
+    Fixed(u32),
+    /// Its length stands in front of it, in so many bytes (1 to 4).
+    Counted(u8),
+}
+
+impl ColumnMeta {
+    /// How long values of the column are, as `calc_field_size` (`libs/mysql/binlog/event/binary_log_funcs.cpp`) has it.
+    /// `None` for types that are in no row image of a server that writes these events.
+    #[must_use]
+    pub fn width(&self) -> Option<Width> {
+        use ColumnType as T;
+        let fraction = |whole: u32| whole + self.meta.div_ceil(2);
+        let len = match self.real_type() {
+            T::NULL => 0,
+            T::TINY | T::YEAR => 1,
+            T::SHORT => 2,
+            T::INT24 | T::DATE | T::NEWDATE | T::TIME => 3,
+            T::LONG | T::TIMESTAMP => 4,
+            T::LONGLONG | T::DATETIME => 8,
+            T::FLOAT | T::DOUBLE => self.meta,
+            T::TIME2 => fraction(3),
+            T::TIMESTAMP2 => fraction(4),
+            T::DATETIME2 => fraction(5),
+            T::ENUM | T::SET => self.string_len(),
+            T::BIT => (self.meta >> 8) + u32::from(self.meta & 0xff > 0),
+            T::NEWDECIMAL => decimal_len(self.meta >> 8, self.meta & 0xff)?,
+            T::VARCHAR => return Some(Width::Counted(1 + u8::from(self.meta > 255))),
+            T::STRING | T::VAR_STRING => {
+                return Some(Width::Counted(1 + u8::from(self.string_len() > 255)));
+            }
+            T::TINY_BLOB
+            | T::BLOB
+            | T::MEDIUM_BLOB
+            | T::LONG_BLOB
+            | T::JSON
+            | T::GEOMETRY
+            | T::VECTOR => {
+                let width = u8::try_from(self.meta).ok();
+                return width.filter(|w| matches!(w, 1..=4)).map(Width::Counted);
+            }
+            _ => return None,
+        };
+        Some(Width::Fixed(len))
+    }
+}
+
+/// Bytes of a packed decimal (`decimal_bin_size` of `strings/decimal.cc`): four for nine digits, fewer for the rest.
+fn decimal_len(precision: u32, scale: u32) -> Option<u32> {
+    let part = |digits: u32| digits / 9 * 4 + (digits % 9).div_ceil(2);
+    let whole = precision.checked_sub(scale)?;
+    Some(part(whole) + part(scale))
+}
+
 /// Walks the columns of a table map event. Ends behind an error.
 #[derive(Clone, Debug)]
 pub struct Columns<'a> {
@@ -246,4 +303,20 @@ fn read_simple_meta(column_type: ColumnType, c: &mut Cursor<'_>) -> Option<u32> 
         | ColumnType::NEWDECIMAL => u32::from(c.u16()?.swap_bytes()),
         _ => 0,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn decimals_are_as_long_as_the_server_makes_them() {
+        // dig2bytes of strings/decimal.cc.
+        for (digits, bytes) in [0, 1, 1, 2, 2, 3, 3, 4, 4, 4].into_iter().enumerate() {
+            assert_eq!(decimal_len(digits as u32, 0), Some(bytes), "{digits}");
+        }
+        assert_eq!(decimal_len(20, 6), Some(10));
+        assert_eq!(decimal_len(65, 30), Some(30));
+        assert_eq!(decimal_len(3, 4), None);
+    }
 }

@@ -1,8 +1,8 @@
 //! The rows of a rows event, taken apart into the bytes of their columns.
 //!
 //! In: a table map event and a rows event that belongs to it. Out: for each row its images, and for each image the bytes
-//! of its columns. Nothing is allocated and no value is interpreted; what is needed is where values end, which follows
-//! from type and metadata as in `calc_field_size` (`libs/mysql/binlog/event/binary_log_funcs.cpp`).
+//! of its columns. Nothing is allocated and no value is interpreted; what is needed is where values end
+//! ([`ColumnMeta::width`]).
 //!
 //! Layout of an image (`pack_row` of `sql/rpl_record.cc`):
 //!
@@ -11,7 +11,7 @@
 //! one bit for each column in the image, lowest first: it is NULL   the other columns' values, one behind the other
 //! ```
 
-use super::columns::{ColumnMeta, ColumnType, Columns};
+use super::columns::{ColumnMeta, ColumnType, Columns, Width};
 use super::rows::RowsHeader;
 use super::table_map::TableMap;
 use super::{EventError, bad};
@@ -237,41 +237,14 @@ fn count_bits(bits: &[u8], n: usize) -> usize {
 
 /// Takes one value that is not NULL, and answers its bytes without their length.
 fn read_value<'a>(meta: &ColumnMeta, c: &mut Cursor<'a>) -> Option<&'a [u8]> {
-    use ColumnType as T;
-    let fraction = |whole: u32| (whole + meta.meta.div_ceil(2)) as usize;
-    let len = match meta.real_type() {
-        T::NULL => 0,
-        T::TINY | T::YEAR => 1,
-        T::SHORT => 2,
-        T::INT24 | T::DATE | T::NEWDATE | T::TIME => 3,
-        T::LONG | T::TIMESTAMP => 4,
-        T::LONGLONG | T::DATETIME => 8,
-        T::FLOAT | T::DOUBLE => meta.meta as usize,
-        T::TIME2 => fraction(3),
-        T::TIMESTAMP2 => fraction(4),
-        T::DATETIME2 => fraction(5),
-        T::ENUM | T::SET => meta.string_len() as usize,
-        T::BIT => (meta.meta >> 8) as usize + usize::from(meta.meta & 0xff > 0),
-        T::NEWDECIMAL => decimal_len(meta.meta >> 8, meta.meta & 0xff)?,
-        T::VARCHAR => return counted(c, if meta.meta > 255 { 2 } else { 1 }),
-        T::STRING | T::VAR_STRING => {
-            return counted(c, if meta.string_len() > 255 { 2 } else { 1 });
-        }
-        T::TINY_BLOB
-        | T::BLOB
-        | T::MEDIUM_BLOB
-        | T::LONG_BLOB
-        | T::JSON
-        | T::GEOMETRY
-        | T::VECTOR => return counted(c, meta.meta),
-        // A hidden column of an index is not in any image, the others are in no table of a server that writes these events.
-        _ => return None,
-    };
-    c.take(len)
+    match meta.width()? {
+        Width::Fixed(len) => c.take(len as usize),
+        Width::Counted(width) => counted(c, width),
+    }
 }
 
 /// A value behind its length in `width` bytes.
-fn counted<'a>(c: &mut Cursor<'a>, width: u32) -> Option<&'a [u8]> {
+fn counted<'a>(c: &mut Cursor<'a>, width: u8) -> Option<&'a [u8]> {
     let len = match width {
         1 => u32::from(c.u8()?),
         2 => u32::from(c.u16()?),
@@ -282,27 +255,9 @@ fn counted<'a>(c: &mut Cursor<'a>, width: u32) -> Option<&'a [u8]> {
     c.take(usize::try_from(len).ok()?)
 }
 
-/// Bytes of a packed decimal (`decimal_bin_size` of `strings/decimal.cc`): four for nine digits, fewer for the rest.
-fn decimal_len(precision: u32, scale: u32) -> Option<usize> {
-    let part = |digits: u32| digits / 9 * 4 + (digits % 9).div_ceil(2);
-    let whole = precision.checked_sub(scale)?;
-    Some((part(whole) + part(scale)) as usize)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn decimals_are_as_long_as_the_server_makes_them() {
-        // dig2bytes of strings/decimal.cc.
-        for (digits, bytes) in [0, 1, 1, 2, 2, 3, 3, 4, 4, 4].into_iter().enumerate() {
-            assert_eq!(decimal_len(digits as u32, 0), Some(bytes), "{digits}");
-        }
-        assert_eq!(decimal_len(20, 6), Some(10));
-        assert_eq!(decimal_len(65, 30), Some(30));
-        assert_eq!(decimal_len(3, 4), None);
-    }
 
     #[test]
     fn bits_behind_the_last_column_do_not_count() {
