@@ -17,6 +17,7 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod branches;
 mod core;
 pub mod disk;
 mod error;
@@ -34,6 +35,7 @@ pub mod verify;
 mod writer;
 
 pub use crate::core::encode::{DRAIN_BYTES, EncodeError, Encoder, Numbers, Pending, Sink};
+pub use branches::{BranchError, SAVED_BRANCH_BYTES_MAX, SavedBranch};
 pub use disk::{Disk, DiskFile, MemDisk, RealDisk};
 pub use error::{OpenError, PurgeError, ReadError, StartError, WriteError};
 #[cfg(feature = "rocksdb")]

@@ -286,9 +286,17 @@ impl Opening {
         }
         let index = self.options.index_name();
         let expected = index_file::text(entries.iter().map(|entry| &entry.file));
+        let temporary = index_temporary(&index);
+        let unfinished = self.disk.exists(&temporary);
+        let unfinished = unfinished.map_err(OpenError::io(format!("looking for {temporary}")))?;
+        if unfinished {
+            self.disk
+                .remove(&temporary)
+                .map_err(OpenError::io(format!("removing {temporary}")))?;
+        }
         if read_text(&*self.disk, &index).ok().as_deref() != Some(&*expected) {
             write_index(&*self.disk, &index, entries.iter().map(|entry| &entry.file))?;
-        } else if !(plan.behind.is_empty() && plan.leaving.is_empty()) {
+        } else if unfinished || !(plan.behind.is_empty() && plan.leaving.is_empty()) {
             self.disk
                 .sync_dir()
                 .map_err(OpenError::io("syncing the directory"))?;

@@ -45,7 +45,7 @@ use crate::{
     disk::{Disk, DiskFile, DiskLock},
     files::{create_file, write_index},
     kv::{
-        IndexPlace, Kv, KvBatch, checkpoint::CheckpointRecord, gtid_index, segment::Segment,
+        IndexPlace, Kv, KvBatch, KvOp, checkpoint::CheckpointRecord, gtid_index, segment::Segment,
         time_index, tso_index,
     },
     log::{FileEntry, own_gtids},
@@ -118,6 +118,8 @@ struct Group {
     marks: Vec<Mark>,
     /// Where the last index entry was put.
     indexed: Option<IndexPlace>,
+    /// Branches to keep and to forget.
+    branches: Vec<KvOp>,
 }
 
 struct Sealed {
@@ -294,6 +296,11 @@ impl LogWriter {
         }
     }
 
+    /// Lets the next commit change a saved branch.
+    pub(crate) fn change_branch(&mut self, op: KvOp) {
+        self.group.branches.push(op);
+    }
+
     fn stamp(&self) -> Stamp {
         Stamp {
             server_id: self.options.server_id,
@@ -346,7 +353,7 @@ impl LogWriter {
 
     /// Steps 3 to 6.
     pub(crate) fn commit_group(&mut self) -> Result<DurableEnd, WriteError> {
-        if !self.group.bytes && !self.group.progress {
+        if !self.group.bytes && !self.group.progress && self.group.branches.is_empty() {
             return Ok(self.log.durable());
         }
         let file = self.active.file.clone();
@@ -422,6 +429,7 @@ impl LogWriter {
             merger: merger.clone(),
         };
         batch.put(record.pair()?);
+        batch.ops.append(&mut self.group.branches);
         let sid = self.log.server_uuid();
         let segment = |seq, sealed, first_gno: u64| {
             let previous_gtids = own_gtids(sid, first_gno.saturating_sub(1));

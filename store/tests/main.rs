@@ -3,6 +3,7 @@
 
 mod commit;
 mod crash;
+mod crash_states;
 mod encoding;
 mod foreign;
 mod opening;

@@ -120,7 +120,15 @@ pub enum Keep {
     /// Of a write, only the new length of the file reached the disk: zeros where the bytes should be; other
     /// changes are kept.
     Zeros,
+    /// Of a write, some of its sectors of 512 bytes reached the disk, in any order: those whose bit, counted by the
+    /// sector's number in the file modulo 64, is set. The length did. Other changes are kept.
+    Sectors(u64),
+    /// Of a write, everything but the last sector reached the disk; that one is noise. Other changes are kept.
+    Noise,
 }
+
+/// Bytes that a disk writes at once.
+const SECTOR: usize = 512;
 
 /// A directory in memory. Clones are the same directory.
 #[derive(Clone, Debug, Default)]
@@ -205,10 +213,18 @@ impl FileOp {
                 if data.len() < end {
                     data.resize(end, 0);
                 }
-                if keep != Keep::Zeros
-                    && let Some(place) = data.get_mut(start..end)
-                {
-                    place.copy_from_slice(reached);
+                let Some(place) = data.get_mut(start..end) else {
+                    return;
+                };
+                let last = end.saturating_sub(1) / SECTOR;
+                for (i, (to, from)) in place.iter_mut().zip(reached).enumerate() {
+                    let sector = (start + i) / SECTOR;
+                    match keep {
+                        Keep::Zeros => {}
+                        Keep::Sectors(bits) if bits >> (sector % 64) & 1 == 0 => {}
+                        Keep::Noise if sector == last => *to = from.rotate_left(3) ^ 0x5a,
+                        _ => *to = *from,
+                    }
                 }
             }
             (Self::Truncate { len }, _) => data.resize(*len as usize, 0),
@@ -543,6 +559,12 @@ mod tests {
         );
         let zeros = disk.crash_keep(|_| Keep::Zeros).bytes("a").unwrap();
         assert_eq!(zeros, b"synced\0\0\0\0\0");
+        let none = disk.crash_keep(|_| Keep::Sectors(2)).bytes("a").unwrap();
+        assert_eq!(none, zeros);
+        let first = disk.crash_keep(|_| Keep::Sectors(1)).bytes("a").unwrap();
+        assert_eq!(first, b"synced-lost");
+        let noise = disk.crash_keep(|_| Keep::Noise).bytes("a").unwrap();
+        assert!(noise.starts_with(b"synced") && noise[6..] != *b"-lost");
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! starts with one byte of its own version, numbers in it little-endian. One file per kind says what both hold;
 //! `docs/formats.md` has them in one table. Implementations: [`MemKv`], and `RocksKv` behind the feature `rocksdb`.
 
+pub(crate) mod branch;
 pub(crate) mod checkpoint;
 pub(crate) mod gtid_index;
 mod mem;
