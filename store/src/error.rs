@@ -239,6 +239,12 @@ pub enum ReadError {
         /// The name asked for.
         file: BinlogFile,
     },
+    /// The file was purged while it was being read.
+    #[error("{file} was purged while it was being read (purge_in_use)")]
+    Purged {
+        /// The file.
+        file: BinlogFile,
+    },
     /// The file cannot be read.
     #[error("{file}:{offset}: {source}")]
     Io {

@@ -35,14 +35,16 @@ pub mod verify;
 mod writer;
 
 pub use crate::core::encode::{DRAIN_BYTES, EncodeError, Encoder, Numbers, Pending, Sink};
+pub use crate::core::retention::Retention;
 pub use branches::{BranchError, SAVED_BRANCH_BYTES_MAX, SavedBranch};
-pub use disk::{Disk, DiskFile, MemDisk, RealDisk};
+pub use disk::{Disk, DiskFile, FileStat, MemDisk, RealDisk};
 pub use error::{OpenError, PurgeError, ReadError, StartError, WriteError};
 #[cfg(feature = "rocksdb")]
 pub use kv::RocksKv;
 pub use kv::{Kv, KvBatch, KvError, MemKv};
 pub use log::{DurableEnd, FileInfo, GlobalLog};
 pub use options::{INDEX_SUFFIX, LOCK_FILE, Opened, StoreOptions};
+pub use purge::Retained;
 pub use reader::FileReader;
 pub use recover::open;
 pub use writer::LogWriter;

@@ -3,7 +3,10 @@
 
 use std::{
     fmt,
-    sync::{Arc, PoisonError, RwLock, RwLockReadGuard},
+    sync::{
+        Arc, PoisonError, RwLock, RwLockReadGuard,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use tokio::sync::watch;
@@ -49,8 +52,21 @@ pub(crate) struct FileEntry {
     /// Final size; `None` for the active file.
     pub(crate) sealed: Option<u64>,
     pub(crate) previous_gtids: Arc<GtidSet>,
-    /// Held by readers of the file, too: it is not purged under them.
-    pub(crate) readers: Arc<()>,
+    /// Held by readers of the file, too: it is not purged under them, unless they are told.
+    pub(crate) readers: Arc<Lease>,
+}
+
+/// What a reader of a file holds.
+#[derive(Debug, Default)]
+pub(crate) struct Lease {
+    /// The file was purged all the same.
+    gone: AtomicBool,
+}
+
+impl Lease {
+    pub(crate) fn is_gone(&self) -> bool {
+        self.gone.load(Ordering::Relaxed)
+    }
 }
 
 /// The global binlog, for reading. Clones are the same log.
@@ -298,15 +314,20 @@ impl Shared {
     }
 
     /// Takes finished files out of the log, oldest first, up to but not including number `end`, and stops at the first
-    /// that somebody reads. Answers what was taken.
-    pub(crate) fn take_before(&self, end: u64) -> Vec<BinlogFile> {
+    /// that somebody reads, unless `in_use` ones are taken, too: their readers find them gone. Answers what was taken.
+    pub(crate) fn take_before(&self, end: u64, in_use: bool) -> Vec<BinlogFile> {
         let mut files = self.files.write().unwrap_or_else(PoisonError::into_inner);
         let free = |entry: &&FileEntry| {
-            let unread = Arc::strong_count(&entry.readers) == 1;
-            entry.file.seq() < end && entry.sealed.is_some() && unread
+            entry.file.seq() < end && entry.sealed.is_some() && (in_use || !entry.is_read())
         };
         let count = files.iter().take_while(free).count();
-        files.drain(..count).map(|entry| entry.file).collect()
+        let taken = files.drain(..count);
+        taken
+            .map(|entry| {
+                entry.readers.gone.store(true, Ordering::Relaxed);
+                entry.file
+            })
+            .collect()
     }
 
     /// How far readers may read in `file`, and whether it is the active one.
@@ -325,6 +346,16 @@ impl Shared {
 }
 
 impl FileEntry {
+    /// Whether somebody reads it.
+    fn is_read(&self) -> bool {
+        self.is_read_besides(0)
+    }
+
+    /// The same, of an entry of which there are so many copies.
+    pub(crate) fn is_read_besides(&self, copies: usize) -> bool {
+        Arc::strong_count(&self.readers) > 1 + copies
+    }
+
     /// The file as it is when the log ends at `end`; `None` if it lies behind that.
     fn info(&self, end: &DurableEnd) -> Option<FileInfo> {
         let active = self.file == end.file;

@@ -1,7 +1,8 @@
-//! Finished files leave the log. In: an operator's wish. Out: the oldest files are gone: first for readers, then in the index
-//! database, in the index file, and at last on the disk.
+//! Finished files leave the log. In: an operator's wish, or how long files are kept. Out: the oldest files are gone: first for
+//! readers, then in the index database, in the index file, and at last on the disk.
 //!
-//! Like mysqld, a purge stops at the first file that somebody reads, and never touches the active one.
+//! Like mysqld, a purge stops at the first file that somebody reads, unless told otherwise, and never touches the active
+//! one.
 //!
 //! The database says first that the files are leaving, in the batch that forgets them; so a crash at any later step leaves
 //! files that recovery knows it may remove, and an index file that recovery writes anew. A crash before it changes
@@ -11,6 +12,7 @@ use tributary_binlog::{BinlogFile, EventHeader, HEADER_LEN, MAGIC};
 
 use crate::{
     DurableEnd, LogWriter, PurgeError, ReadError, WriteError,
+    core::retention::{self, Finished, Retention},
     files::write_index,
     kv::{
         IndexPlace, KeyKind, Kv, KvBatch, RecordError, purging::Purging, range_of, segment::Segment,
@@ -19,6 +21,15 @@ use crate::{
 
 /// Index entries looked at in one go.
 const SCAN_STEP: usize = 4096;
+
+/// What came of [`LogWriter::retain`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Retained {
+    /// So many files went.
+    pub purged: u64,
+    /// A file that would have gone, had nobody read it.
+    pub held_by_reader: Option<BinlogFile>,
+}
 
 impl LogWriter {
     /// Purges the files before `file`, which becomes the oldest one (PURGE BINARY LOGS TO). Answers how many went; fewer than
@@ -44,6 +55,47 @@ impl LogWriter {
         self.purge_up_to(end)
     }
 
+    /// Purges what `retention` does not keep; `now` is in seconds since the epoch. A file's age counts from when it was
+    /// last written, as mysqld's: transactions that are old when they are merged are kept as long as others.
+    pub fn retain(&mut self, retention: Retention, now: u64) -> Result<Retained, PurgeError> {
+        let entries = self.log.shared().entries().clone();
+        let durable = self.log.durable().offset;
+        let total = entries.iter().map(|e| e.sealed.unwrap_or(durable)).sum();
+        let files = entries.iter().filter_map(|entry| {
+            let size = entry.sealed?;
+            let stat = self.disk.stat(entry.file.as_str());
+            Some(
+                stat.map_err(|e| unreadable(&entry.file, e))
+                    .map(|stat| Finished {
+                        seq: entry.file.seq(),
+                        size,
+                        modified: stat.modified,
+                        // The list of entries holds each of them once more.
+                        held: entry.is_read_besides(1) && !self.purge_in_use,
+                    }),
+            )
+        });
+        let verdict = retention::decide(retention, files, total, now)?;
+        let held_by_reader = verdict.held.and_then(|seq| {
+            let mut files = entries.iter().map(|entry| &entry.file);
+            files.find(|file| file.seq() == seq).cloned()
+        });
+        drop(entries);
+        let purged = match verdict.end {
+            0 => 0,
+            end => self.purge_up_to(end)?,
+        };
+        Ok(Retained {
+            purged,
+            held_by_reader,
+        })
+    }
+
+    /// Whether files are purged although a client reads them; it then gets an error. Otherwise, and at first, they stay.
+    pub fn set_purge_in_use(&mut self, yes: bool) {
+        self.purge_in_use = yes;
+    }
+
     /// Commits what is appended, finishes the active file and starts a new one (FLUSH BINARY LOGS).
     pub fn flush(&mut self) -> Result<DurableEnd, WriteError> {
         self.check_poison()?;
@@ -52,11 +104,7 @@ impl LogWriter {
     }
 
     fn head_timestamp(&self, file: &BinlogFile) -> Result<u32, ReadError> {
-        let error = |source| ReadError::Io {
-            file: file.clone(),
-            offset: 0,
-            source,
-        };
+        let error = |source| unreadable(file, source);
         let mut header = [0; HEADER_LEN];
         let handle = self.disk.open(file.as_str(), false).map_err(error)?;
         let n = handle
@@ -69,7 +117,7 @@ impl LogWriter {
 
     fn purge_up_to(&mut self, end: u64) -> Result<u64, PurgeError> {
         self.check_poison()?;
-        let taken = self.log.shared().take_before(end);
+        let taken = self.log.shared().take_before(end, self.purge_in_use);
         let forgotten = self.forget(&taken);
         let Some(leaving) = self.poison_on_error(forgotten)? else {
             return Ok(0);
@@ -121,6 +169,14 @@ impl LogWriter {
             .map_err(WriteError::io("syncing the directory"));
         let done = synced.and_then(|()| finish(&*self.kv));
         Ok(self.poison_on_error(done)?)
+    }
+}
+
+fn unreadable(file: &BinlogFile, source: std::io::Error) -> ReadError {
+    ReadError::Io {
+        file: file.clone(),
+        offset: 0,
+        source,
     }
 }
 

@@ -7,17 +7,22 @@ use std::{
 
 use tributary_binlog::BinlogFile;
 
-use crate::{ReadError, disk::DiskFile, log::Shared};
+use crate::{
+    ReadError,
+    disk::DiskFile,
+    log::{Lease, Shared},
+};
 
-/// An open binlog file. It is not purged while this exists.
+/// An open binlog file. It is not purged while this exists, unless the writer is told to (see
+/// [`LogWriter::set_purge_in_use`](crate::LogWriter::set_purge_in_use)).
 pub struct FileReader {
     shared: Arc<Shared>,
     file: BinlogFile,
     handle: Arc<dyn DiskFile>,
     /// The final size, once it is known.
     sealed: OnceLock<u64>,
-    /// Keeps the file from being purged.
-    _held: Arc<()>,
+    /// Keeps the file from being purged, or tells that it was.
+    held: Arc<Lease>,
 }
 
 impl fmt::Debug for FileReader {
@@ -33,15 +38,15 @@ impl FileReader {
         shared: Arc<Shared>,
         file: BinlogFile,
         handle: Arc<dyn DiskFile>,
-        held: Arc<()>,
+        held: Arc<Lease>,
     ) -> Self {
-        let (sealed, _held) = (OnceLock::new(), held);
+        let sealed = OnceLock::new();
         Self {
             shared,
             file,
             handle,
             sealed,
-            _held,
+            held,
         }
     }
 
@@ -51,8 +56,14 @@ impl FileReader {
     }
 
     /// Reads up to `buf.len()` bytes from `offset`. `0` means that there is nothing to read there: the end of a
-    /// finished file, or the durable end of the active one.
+    /// finished file, or the durable end of the active one. [`ReadError::Purged`] once files are purged in spite of their
+    /// readers and this is one: its place on the disk is free when this is dropped.
     pub fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<usize, ReadError> {
+        if self.held.is_gone() {
+            return Err(ReadError::Purged {
+                file: self.file.clone(),
+            });
+        }
         let room = self.end().saturating_sub(offset);
         let len = usize::try_from(room).unwrap_or(usize::MAX).min(buf.len());
         let Some(buf) = buf.get_mut(..len).filter(|buf| !buf.is_empty()) else {

@@ -391,8 +391,9 @@ impl Opening {
         let mut sizes = BTreeMap::new();
         for name in self.list()? {
             if let Some(seq) = self.file_number(&name) {
-                let size = self.disk.open(&name, false).and_then(|file| file.len());
-                sizes.insert(seq, size.map_err(OpenError::io(format!("opening {name}")))?);
+                let stat = self.disk.stat(&name);
+                let stat = stat.map_err(OpenError::io(format!("looking at {name}")))?;
+                sizes.insert(seq, stat.len);
             }
         }
         Ok(sizes)

@@ -66,6 +66,8 @@ pub struct LogWriter {
     active: ActiveFile,
     state: State,
     group: Group,
+    /// Whether files are purged although somebody reads them.
+    pub(crate) purge_in_use: bool,
     poison: Option<String>,
     _lock: DiskLock,
 }
@@ -182,6 +184,7 @@ impl LogWriter {
             active,
             state,
             group,
+            purge_in_use: false,
             poison,
             _lock,
         }

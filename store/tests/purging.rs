@@ -2,7 +2,7 @@
 
 use tributary_binlog::EventType;
 use tributary_store::{
-    Disk, GlobalLog, MemDisk, MemKv, PurgeError, ReadError, StartError,
+    Disk, GlobalLog, MemDisk, MemKv, PurgeError, ReadError, Retention, StartError,
     disk::{Fuse, Keep},
     kv::KeyKind,
     verify::{VerifyOptions, verify_dir},
@@ -234,4 +234,100 @@ fn a_crash_at_every_change_of_a_purge() {
         }
     }
     assert!(crashes > 8, "{crashes}");
+}
+
+/// A log of 60 transactions, all of whose files were written at the second 1000.
+fn aged() -> (MemDisk, tributary_store::Opened) {
+    let (disk, kv) = (MemDisk::new(), MemKv::new());
+    disk.set_time(1000);
+    let mut opened = open_mem(&disk, &kv, MAX).unwrap();
+    for n in 0..20 {
+        commit(&mut opened.writer, n * 3 + 1, n * 3 + 3);
+    }
+    (disk, opened)
+}
+
+#[test]
+fn files_expire_by_when_they_were_written() {
+    let (disk, mut opened) = aged();
+    let all = numbers(&opened.log);
+    let keep = Retention {
+        expire_after: Some(500),
+        max_total_size: None,
+    };
+    assert_eq!(opened.writer.retain(keep, 1499).unwrap().purged, 0);
+    disk.set_time(1400);
+    commit(&mut opened.writer, 61, 90);
+    let newer = opened.log.durable().file.seq() - all[all.len() - 1];
+    assert!(newer > 2);
+    // The one that was being written at 1000 was finished at 1400.
+    let retained = opened.writer.retain(keep, 1500).unwrap();
+    assert_eq!(retained.purged, all.len() as u64 - 1);
+    assert_eq!(numbers(&opened.log)[0], all[all.len() - 1]);
+    assert_eq!(on_disk(&disk), numbers(&opened.log));
+    let purged = opened.log.gtid_purged();
+    assert_eq!(purged, *opened.log.files()[0].previous_gtids);
+    assert_clean(&disk);
+    assert_eq!(
+        opened.writer.retain(keep, 1900).unwrap().purged,
+        newer,
+        "never the active one"
+    );
+    assert_eq!(numbers(&opened.log).len(), 1);
+    commit(&mut opened.writer, 91, 92);
+    assert_clean(&disk);
+}
+
+#[test]
+fn the_total_size_is_kept() {
+    let (disk, mut opened) = aged();
+    let total = |log: &GlobalLog| log.files().iter().map(|info| info.size).sum::<u64>();
+    let all = total(&opened.log);
+    let max = Retention {
+        expire_after: None,
+        max_total_size: Some(all - 1),
+    };
+    assert_eq!(opened.writer.retain(max, 0).unwrap().purged, 1);
+    let max_total_size = Some(5000);
+    let max = Retention {
+        max_total_size,
+        ..max
+    };
+    opened.writer.retain(max, 0).unwrap();
+    let left = total(&opened.log);
+    assert!(left <= 5000 && left > 5000 - 2 * MAX, "{left}");
+    assert_eq!(opened.writer.retain(max, 0).unwrap().purged, 0);
+    assert_clean(&disk);
+}
+
+#[test]
+fn retention_waits_for_readers_unless_told_otherwise() {
+    let (disk, mut opened) = aged();
+    let all = opened.log.files();
+    let none = Retention {
+        expire_after: Some(0),
+        max_total_size: None,
+    };
+    let reader = opened.log.open(&all[2].file).unwrap();
+    let retained = opened.writer.retain(none, 2000).unwrap();
+    assert_eq!(retained.purged, 2);
+    assert_eq!(retained.held_by_reader.as_ref(), Some(&all[2].file));
+    let retained = opened.writer.retain(none, 2000).unwrap();
+    assert_eq!(retained.purged, 0);
+    assert_eq!(reader.read_at(0, &mut [0; 8]).unwrap(), 8);
+
+    opened.writer.set_purge_in_use(true);
+    let retained = opened.writer.retain(none, 2000).unwrap();
+    assert_eq!(retained.purged as usize, all.len() - 3);
+    assert_eq!(retained.held_by_reader, None);
+    let refused = reader.read_at(0, &mut [0; 8]).unwrap_err();
+    assert!(matches!(&refused, ReadError::Purged { file } if *file == all[2].file));
+    assert!(opened.log.next_file(reader.file()).is_none());
+    assert_eq!(numbers(&opened.log).len(), 1);
+    assert_clean(&disk);
+    // A reader of the active file is not concerned.
+    let active = opened.log.durable();
+    let reader = opened.log.open(&active.file).unwrap();
+    opened.writer.retain(none, 9000).unwrap();
+    assert_eq!(reader.read_at(0, &mut [0; 8]).unwrap(), 8);
 }

@@ -6,5 +6,6 @@ pub(crate) mod encode;
 pub(crate) mod head;
 pub(crate) mod index_file;
 pub(crate) mod plan;
+pub(crate) mod retention;
 pub(crate) mod start;
 pub(crate) mod tables;

@@ -11,7 +11,7 @@ use std::{
     },
 };
 
-use super::{Disk, DiskFile, DiskLock};
+use super::{Disk, DiskFile, DiskLock, FileStat};
 
 /// A countdown shared by everything that can fail together: after `n` more changes nothing works any more, and the
 /// last of them fails although its bytes may have reached the disk.
@@ -144,6 +144,8 @@ struct Inner {
     name_ops: Vec<NameOp>,
     inodes: Vec<Inode>,
     locks: BTreeMap<String, Arc<AtomicBool>>,
+    /// The time as files get it, seconds since the epoch.
+    now: u64,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -151,6 +153,7 @@ struct Inode {
     data: Vec<u8>,
     durable: Vec<u8>,
     ops: Vec<FileOp>,
+    modified: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -273,6 +276,7 @@ impl MemDisk {
                 durable: data.clone(),
                 data,
                 ops: Vec::new(),
+                modified: inode.modified,
             });
         }
         for op in &inner.name_ops {
@@ -312,10 +316,15 @@ impl MemDisk {
         inner.inodes.push(Inode {
             data: data.to_vec(),
             durable: data.to_vec(),
-            ops: Vec::new(),
+            ..Inode::default()
         });
         inner.names.insert(name.to_owned(), inode);
         inner.durable_names.insert(name.to_owned(), inode);
+    }
+
+    /// Sets the time at which files are written from now on, in seconds since the epoch.
+    pub fn set_time(&self, now: u64) {
+        self.inner().now = now;
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -418,6 +427,16 @@ impl Disk for MemDisk {
         Ok(())
     }
 
+    fn stat(&self, name: &str) -> io::Result<FileStat> {
+        let inner = self.inner();
+        let inode = inner.names.get(name).and_then(|&i| inner.inodes.get(i));
+        let inode = inode.ok_or_else(not_found)?;
+        Ok(FileStat {
+            len: inode.data.len() as u64,
+            modified: inode.modified,
+        })
+    }
+
     fn exists(&self, name: &str) -> io::Result<bool> {
         Ok(self.inner().names.contains_key(name))
     }
@@ -468,9 +487,11 @@ impl MemFile {
         if burn == Burn::Dead {
             return Err(Fuse::error());
         }
+        let now = self.disk.inner().now;
         self.with(|inode| {
             op.apply(&mut inode.data, Keep::All);
             inode.ops.push(op);
+            inode.modified = now;
         })?;
         if burn == Burn::Breaks {
             Err(Fuse::error())

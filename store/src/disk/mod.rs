@@ -35,6 +35,9 @@ pub trait Disk: Send + Sync + 'static {
     /// Makes all creations, renames and removals so far durable.
     fn sync_dir(&self) -> io::Result<()>;
 
+    /// Size and age of `name`.
+    fn stat(&self, name: &str) -> io::Result<FileStat>;
+
     /// Whether `name` is there.
     fn exists(&self, name: &str) -> io::Result<bool>;
 
@@ -44,6 +47,15 @@ pub trait Disk: Send + Sync + 'static {
 
     /// What to call this directory in messages.
     fn describe(&self) -> String;
+}
+
+/// What is known of a file without opening it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileStat {
+    /// Its length in bytes.
+    pub len: u64,
+    /// When it was last written, in seconds since the epoch.
+    pub modified: u64,
 }
 
 /// An open file. Reads and writes may come from several threads.

@@ -8,7 +8,7 @@ use std::{
     sync::Arc,
 };
 
-use super::{Disk, DiskFile, DiskLock};
+use super::{Disk, DiskFile, DiskLock, FileStat};
 
 /// An existing directory.
 #[derive(Clone, Debug)]
@@ -90,6 +90,15 @@ impl Disk for RealDisk {
 
     fn sync_dir(&self) -> io::Result<()> {
         File::open(&self.dir)?.sync_all()
+    }
+
+    fn stat(&self, name: &str) -> io::Result<FileStat> {
+        let found = std::fs::metadata(self.join(name)?)?;
+        let age = found.modified()?.duration_since(std::time::UNIX_EPOCH);
+        Ok(FileStat {
+            len: found.len(),
+            modified: age.map_or(0, |age| age.as_secs()),
+        })
     }
 
     fn exists(&self, name: &str) -> io::Result<bool> {
