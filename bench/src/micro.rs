@@ -198,7 +198,7 @@ fn merge(input: &Input) -> Result<(Duration, Vec<GlobalTxn>)> {
             merger.handle(NodeId(node as u16), item)?;
         }
         let before = merged.len();
-        while merger.poll(&mut merged, limits::MERGED_BATCH_BYTES as u64) {}
+        while merger.poll(&mut merged, limits::MERGED_BATCH_BYTES as u64)? {}
         if merged.len() > before {
             // Each batch that goes to the store carries one.
             std::hint::black_box(merger.checkpoint());
@@ -218,9 +218,9 @@ fn merge(input: &Input) -> Result<(Duration, Vec<GlobalTxn>)> {
                 node: *node,
                 pos: ends[node.index()],
                 stamp: *stamp,
-            });
+            })?;
         }
-        while merger.poll(&mut merged, limits::MERGED_BATCH_BYTES as u64) {}
+        while merger.poll(&mut merged, limits::MERGED_BATCH_BYTES as u64)? {}
     }
     Ok((proc::thread_cpu_time()? - start, merged))
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use tributary_binlog::{Gtid, XaXid};
-use tributary_flow::{ErrorClass, SourcePos, Tso};
+use tributary_flow::{ErrorClass, OrderKey, SourcePos, Tso};
 
 /// A group of one branch in a node's binlog.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,12 +33,6 @@ impl fmt::Display for BranchPlace {
 /// A contradiction in the input of the merger.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MergeError {
-    /// `XA COMMIT` of a distributed transaction whose GTID event carries no commit timestamp.
-    #[error(
-        "XA COMMIT without a commit timestamp ({0}), but order = \"tso\" needs one: \
-         the coordinator must run SET SESSION original_commit_timestamp = <tso> before XA COMMIT"
-    )]
-    CommitWithoutTso(Box<BranchPlace>),
     /// A commit of a branch that this stream never prepared.
     #[error(
         "XA COMMIT of a branch whose XA PREPARE is not in the stream ({0}): the node's binlog is incomplete before this \
@@ -60,6 +54,34 @@ pub enum MergeError {
         tso: Tso,
         /// The greatest timestamp that lay before its prepare.
         floor: Tso,
+    },
+    /// Branches of one distributed transaction were committed at different timestamps.
+    #[error(
+        "branches of one distributed transaction were committed at two timestamps: {one} at {one_tso}, but {other} at \
+         {other_tso}: the coordinator must fetch one timestamp for all branches; the order cannot be trusted from here on"
+    )]
+    TwoTimestamps {
+        /// The commit group with the lesser timestamp.
+        one: Box<BranchPlace>,
+        /// Its commit timestamp.
+        one_tso: Tso,
+        /// The other commit group.
+        other: Box<BranchPlace>,
+        /// Its commit timestamp.
+        other_tso: Tso,
+    },
+    /// A transaction became due below one that is written: a promise was broken in a way nothing else has noticed.
+    #[error(
+        "a transaction sorts before one that is written already ({key:?} before {last:?}, the last commit group: {at}); \
+         a commit timestamp or a binlog contradicts what was promised before"
+    )]
+    OutOfOrder {
+        /// A group of the transaction.
+        at: String,
+        /// Its key.
+        key: Box<OrderKey>,
+        /// The key of the last transaction that was written.
+        last: Box<OrderKey>,
     },
     /// A transaction came that had been emitted already.
     #[error(

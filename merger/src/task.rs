@@ -210,7 +210,7 @@ impl Task {
         tokio::select! {
             biased;
             Some((node, gtids)) = self.ports.starts.recv() => self.merger.set_before_start(node, gtids),
-            Some(answer) = self.ports.fence_answers.recv() => self.answer(answer),
+            Some(answer) = self.ports.fence_answers.recv() => self.answer(answer)?,
             batch = self.ports.items.recv() => match batch {
                 Some(batch) => self.take(batch)?,
                 None => return Ok(false),
@@ -226,7 +226,7 @@ impl Task {
         for fence in self.merger.take_passed_fences() {
             (self.ports.on_fence)(&fence);
         }
-        if !self.emit().await {
+        if !self.emit().await? {
             return Ok(false);
         }
         self.ask();
@@ -245,33 +245,33 @@ impl Task {
             .try_for_each(|item| self.merger.handle(batch.node, item))
     }
 
-    fn answer(&mut self, answer: FenceAnswer) {
+    fn answer(&mut self, answer: FenceAnswer) -> Result<(), MergeError> {
         let slot = &mut self.asked[answer.node.index()];
         let Some((_, stamp)) = slot.take_if(|(id, _)| *id == answer.id) else {
-            return;
+            return Ok(());
         };
-        match answer.pos {
-            Some(pos) => self.merger.handle_fence(Fence {
+        if let Some(pos) = answer.pos {
+            return self.merger.handle_fence(Fence {
                 node: answer.node,
                 pos,
                 stamp,
-            }),
-            None => {
-                self.ask_after[answer.node.index()] = Instant::now() + FENCE_RETRY;
-                self.merger.fence_failed(answer.node);
-            }
+            });
         }
+        self.ask_after[answer.node.index()] = Instant::now() + FENCE_RETRY;
+        self.merger.fence_failed(answer.node);
+        Ok(())
     }
 
     /// Hands everything that is due to the store. `false` when the store is gone.
-    async fn emit(&mut self) -> bool {
+    async fn emit(&mut self) -> Result<bool, MergeError> {
         loop {
-            let more = self
+            let polled = self
                 .merger
                 .poll(&mut self.batch.txns, limits::MERGED_BATCH_BYTES as u64);
+            let more = matches!(polled, Ok(true));
             let idle = self.dirty && self.last_sent.elapsed() >= IDLE_CHECKPOINT;
             if self.batch.txns.is_empty() && !idle {
-                return true;
+                return polled.map(|_| true);
             }
             self.account();
             let mut batch = std::mem::take(&mut self.batch);
@@ -279,12 +279,12 @@ impl Task {
             self.batch.txns.reserve(batch.txns.len());
             batch.checkpoint = self.merger.checkpoint();
             if self.ports.out.send(batch).await.is_err() {
-                return false;
+                return Ok(false);
             }
             self.last_sent = Instant::now();
             self.dirty = more;
             if !more {
-                return true;
+                return polled.map(|_| true);
             }
             self.publish(false);
         }

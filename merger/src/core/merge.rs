@@ -2,21 +2,23 @@
 //!
 //! In: [`NodeItem`]s and fences. Out: [`GlobalTxn`]s with strictly increasing keys; [`FenceStamp`]s to place; what blocks.
 //!
-//! A transaction is emitted when its key lies below the frontier of every node: nothing that sorts before it can come any
-//! more, and every branch of a distributed transaction has been told. So the output depends only on the nodes' streams and
-//! on the fences, not on when anything arrived.
+//! A transaction is emitted when its key lies below the frontier of every node, and below the bound of every transaction
+//! that is committed somewhere and whose key is not known: nothing that sorts before it can come any more, and every
+//! branch of a distributed transaction has been told. So the output depends only on the nodes' streams and on the fences,
+//! not on when anything arrived.
 
-use smallvec::SmallVec;
-use tributary_binlog::{ChecksumAlg, Gtid, GtidSet, QueryEvent, RawEvent, XaXid};
+use tributary_binlog::{Gtid, GtidSet, XaXid};
 use tributary_flow::{
-    Body, Checkpoint, Dependency, Fence, FenceStamp, GlobalKind, GlobalTxn, NodeId, NodeItem,
-    NodeProgress, NodeTable, OrderKey, OrderMode, SourcePos, SourceTxn, Tso, TxnKind,
+    Checkpoint, Fence, FenceStamp, GlobalTxn, KeyClass, NodeId, NodeItem, NodeProgress, NodeTable,
+    OrderKey, OrderMode, SourcePos, SourceTxn, Tso, TxnKind,
 };
-use tributary_schema::DdlStatement;
 
 use super::ddl::DdlJoin;
-use super::node::{Frontier, NodeStream};
-use super::waiting::{Branch, Branches, Next, Waiting};
+use super::distributed::Work;
+use super::groups::Groups;
+use super::known::{Horizon, Known};
+use super::node::{Frontier, NodeStream, Passed};
+use super::waiting::{Branches, Next, Waiting};
 use crate::MergeError;
 use crate::error::BranchPlace;
 
@@ -34,37 +36,59 @@ pub enum BlockedOn {
     NoData,
 }
 
-/// The merger's rules in `tso` order. See the module documentation.
+/// A transaction of which one branch is committed and another rolled back: its coordinator, or a person, broke what two-phase
+/// commit promises. What was committed is written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Heuristic {
+    /// A committed branch.
+    pub committed: (NodeId, XaXid),
+    /// A branch that was rolled back.
+    pub rolled_back: (NodeId, XaXid),
+}
+
+/// The merger's rules. See the module documentation.
 #[derive(Debug)]
 pub struct Merger {
-    table: NodeTable,
+    pub(super) table: NodeTable,
     /// Where the order comes from.
-    mode: OrderMode,
+    pub(super) mode: OrderMode,
     /// Number of the last global transaction that was emitted.
     last_gno: u64,
-    nodes: Vec<NodeStream>,
+    pub(super) nodes: Vec<NodeStream>,
     progress: Vec<NodeProgress>,
-    waiting: Waiting,
-    ddl: DdlJoin,
+    pub(super) waiting: Waiting,
+    /// Distributed transactions of which no TSO is known.
+    pub(super) groups: Groups,
+    /// What nodes prove about each other.
+    pub(super) known: Known,
+    /// What items have made possible, and is not done yet.
+    pub(super) work: Vec<Work>,
+    pub(super) ddl: DdlJoin,
     /// Greatest TSO observed on any node.
-    observed: Tso,
+    pub(super) observed: Tso,
+    /// Above the time of every key given to a transaction without a TSO.
+    pub(super) observed_time: u64,
     last: OrderKey,
     passed_fences: Vec<Fence>,
-    wanted: Vec<Option<FenceStamp>>,
+    /// What had been received from all nodes when a fence was asked for.
+    wanted: Vec<Option<Horizon>>,
     orphans: u64,
+    pub(super) untimed: u64,
+    pub(super) heuristics: u64,
+    pub(super) outcomes: Vec<Heuristic>,
 }
 
 impl Merger {
     /// A merger of the nodes in `table` that goes on behind `resume` and the global transaction number `last_gno`.
     pub fn new(table: NodeTable, mode: OrderMode, resume: &Resume, last_gno: u64) -> Self {
-        let clamp = if resume.last_time == 0 {
-            0
-        } else {
-            resume.last_time + 1
+        let (tso, time) = (resume.last_tso, resume.last_time);
+        let (clock, class) = match time {
+            0 => (0, KeyClass::Distributed),
+            time => (time + 1, KeyClass::Local),
         };
         let nodes = table
             .iter()
-            .map(|(id, _)| NodeStream::new(id, resume.last_tso, clamp))
+            .map(|(id, _)| NodeStream::new(id, tso, clock))
             .collect();
         let progress = (table.iter())
             .map(|(_, name)| resume.nodes.get(name).cloned().unwrap_or_default())
@@ -75,10 +99,22 @@ impl Merger {
             nodes,
             progress,
             waiting: Waiting::new(table.len()),
-            observed: resume.last_tso,
-            last: OrderKey::MIN,
+            groups: Groups::default(),
+            known: Known::new(table.len()),
+            work: Vec::new(),
+            observed: tso,
+            observed_time: clock,
+            last: OrderKey {
+                tso,
+                class,
+                time,
+                ..OrderKey::MIN
+            },
             passed_fences: Vec::new(),
             orphans: 0,
+            untimed: 0,
+            heuristics: 0,
+            outcomes: Vec::new(),
             mode,
             last_gno,
             table,
@@ -102,101 +138,79 @@ impl Merger {
                 end
             }
         };
-        let fence = self.nodes[node.index()].advance(end);
-        self.passed_fences.extend(fence);
-        Ok(())
+        let passed = self.nodes[node.index()].advance(end);
+        self.passed(passed);
+        self.settle()
     }
 
     fn transaction(&mut self, node: NodeId, txn: Box<SourceTxn>) -> Result<(), MergeError> {
         if self.progress[node.index()].emitted.contains(&txn.gtid) {
             let gtid = Box::new(txn.gtid);
             return Err(MergeError::Repeated {
-                node: self.name(node),
+                node: self.table.name(node).to_owned(),
                 gtid,
                 pos: txn.end,
             });
         }
+        let stream = &mut self.nodes[node.index()];
+        stream.receive();
         match txn.kind {
             TxnKind::Local | TxnKind::OnePhase(_) | TxnKind::Ddl => {
-                let key = self.nodes[node.index()].local(&txn);
-                self.waiting.push_local(key, txn);
-            }
-            TxnKind::Prepare(xid) => {
-                if let Err(txn) = self.nodes[node.index()].prepare(xid, txn) {
-                    return Err(MergeError::PreparedTwice(self.place(node, xid, &txn)));
+                if let Some((key, txn)) = stream.local(txn) {
+                    self.waiting.push_local(key, txn);
                 }
             }
+            TxnKind::Prepare(xid) => self.prepare(node, xid, txn)?,
             TxnKind::Commit(xid) => self.commit(node, xid, txn)?,
-            TxnKind::Rollback(xid) => {
-                if let Some(resolved) = self.nodes[node.index()].resolve(&xid) {
-                    self.done(node, resolved.prepare.gtid);
-                }
-                self.done(node, txn.gtid);
-            }
+            TxnKind::Rollback(xid) => self.rollback(node, xid, &txn),
             TxnKind::Empty => self.done(node, txn.gtid),
         }
         Ok(())
     }
 
-    fn commit(
+    /// A commit whose prepare this stream never saw: legitimate only where reading began behind that prepare.
+    pub(super) fn orphan(
         &mut self,
         node: NodeId,
         xid: XaXid,
-        group: Box<SourceTxn>,
+        group: &SourceTxn,
     ) -> Result<(), MergeError> {
-        let Some(resolved) = self.nodes[node.index()].resolve(&xid) else {
-            return self.orphan(node, xid, &group);
-        };
-        let Some(tso) = group.tso else {
-            return Err(MergeError::CommitWithoutTso(self.place(node, xid, &group)));
-        };
-        let floor = resolved.floor;
-        if tso <= floor {
-            let at = self.place(node, xid, &group);
-            return Err(MergeError::OracleWentBack { at, tso, floor });
-        }
-        self.nodes[node.index()].committed(tso);
-        self.observed = self.observed.max(tso);
-        self.waiting.push_branch(node, tso, resolved.prepare, group);
-        Ok(())
-    }
-
-    /// A commit whose prepare this stream never saw: legitimate only where reading began behind that prepare.
-    fn orphan(&mut self, node: NodeId, xid: XaXid, group: &SourceTxn) -> Result<(), MergeError> {
         if self.progress[node.index()].before_start.is_empty() {
             return Err(MergeError::UnknownBranch(self.place(node, xid, group)));
         }
         self.orphans += 1;
-        if let Some(tso) = group.tso {
-            self.nodes[node.index()].committed(tso);
+        if let Some(tso) = group.tso.filter(|_| self.mode == OrderMode::Tso) {
+            self.nodes[node.index()].raise(tso, 0);
             self.observed = self.observed.max(tso);
         }
         self.done(node, group.gtid);
         Ok(())
     }
 
-    fn place(&self, node: NodeId, xid: XaXid, txn: &SourceTxn) -> Box<BranchPlace> {
-        Box::new(BranchPlace {
-            node: self.name(node),
-            xid,
-            gtid: txn.gtid,
-            pos: txn.end,
-        })
+    pub(super) fn place(&self, node: NodeId, xid: XaXid, txn: &SourceTxn) -> Box<BranchPlace> {
+        place(self.table.name(node), xid, txn)
     }
 
-    fn done(&mut self, node: NodeId, gtid: Gtid) {
+    pub(super) fn done(&mut self, node: NodeId, gtid: Gtid) {
         self.progress[node.index()].emitted.add(gtid);
     }
 
-    fn name(&self, node: NodeId) -> String {
-        self.table.name(node).to_owned()
+    /// A fence that was asked for is placed: the node's binlog ended at `pos` after the stamp was taken.
+    pub fn handle_fence(&mut self, fence: Fence) -> Result<(), MergeError> {
+        let horizon = self.wanted[fence.node.index()].take();
+        let passed = self.nodes[fence.node.index()].place_fence(fence, horizon);
+        self.passed(passed);
+        self.settle()
     }
 
-    /// A fence that was asked for is placed: the node's binlog ended at `pos` after the stamp was taken.
-    pub fn handle_fence(&mut self, fence: Fence) {
-        self.wanted[fence.node.index()] = None;
-        let passed = self.nodes[fence.node.index()].place_fence(fence);
-        self.passed_fences.extend(passed);
+    fn passed(&mut self, passed: Option<Passed>) {
+        let Some((fence, horizon)) = passed else {
+            return;
+        };
+        self.passed_fences.push(fence);
+        if let Some(horizon) = horizon {
+            self.learn(fence.node, &horizon);
+        }
     }
 
     /// A fence that was asked for could not be placed.
@@ -211,124 +225,87 @@ impl Merger {
 
     /// The key below which everything has been told by every node.
     pub fn frontier(&self) -> Frontier {
-        self.nodes
-            .iter()
-            .map(NodeStream::frontier)
-            .min()
-            .unwrap_or(OrderKey::MIN)
+        let nodes = self.nodes.iter().map(NodeStream::frontier);
+        let least = nodes.chain(self.groups.least_bound()).min();
+        least.unwrap_or(OrderKey::MIN)
     }
 
     /// Moves up to `max_bytes` of transactions that are due into `out`. Returns whether more are due.
-    pub fn poll(&mut self, out: &mut Vec<GlobalTxn>, max_bytes: u64) -> bool {
+    ///
+    /// # Errors
+    ///
+    /// The input contradicts itself. What is in `out` is right.
+    pub fn poll(&mut self, out: &mut Vec<GlobalTxn>, max_bytes: u64) -> Result<bool, MergeError> {
         let frontier = self.frontier();
         let mut bytes = 0;
         while self.waiting.head().is_some_and(|key| key < frontier) {
             if bytes >= max_bytes {
-                return true;
+                return Ok(true);
             }
-            if let Some(txn) = self.next_transaction() {
+            if let Some(txn) = self.next_transaction()? {
                 bytes += txn.body_len() + TXN_OVERHEAD;
-                self.last_gno += 1;
                 out.push(txn);
             }
         }
-        false
+        Ok(false)
     }
 
     /// Takes out the least transaction, with all its branches. `None` when nothing is written for it.
-    fn next_transaction(&mut self) -> Option<GlobalTxn> {
-        match self.waiting.pop()? {
+    fn next_transaction(&mut self) -> Result<Option<GlobalTxn>, MergeError> {
+        let Some(next) = self.waiting.pop() else {
+            return Ok(None);
+        };
+        let txn = match next {
             Next::Local(key, txn) => {
-                self.advance(key);
+                self.advance(key, &txn)?;
                 self.local(key, txn)
             }
-            Next::Distributed(tso, branches) => {
-                self.advance(OrderKey::distributed(tso));
-                self.distributed(tso, branches)
+            Next::Distributed(key, branches) => {
+                self.one_timestamp(key, &branches)?;
+                if let Some(first) = branches.first() {
+                    self.advance(key, &first.commit)?;
+                }
+                self.distributed(key, branches)
             }
-        }
-    }
-
-    fn advance(&mut self, key: OrderKey) {
-        assert!(key >= self.last, "keys are emitted in order");
-        self.last = key;
-    }
-
-    fn distributed(&mut self, tso: Tso, branches: Branches) -> Option<GlobalTxn> {
-        let first = branches.first()?;
-        let mut txn = GlobalTxn {
-            key: OrderKey::distributed(tso),
-            kind: GlobalKind::Rows,
-            parts: SmallVec::new(),
-            dependency: Dependency::Predecessor,
-            original_commit: tso.micros(),
-            immediate_commit: 0,
-            original_server_version: first.prepare.original_server_version,
-            immediate_server_version: 0,
-            timestamp: 0,
         };
-        for branch in branches {
-            self.branch(&mut txn, branch);
-        }
-        super::moved::arrange(&mut txn.parts);
-        (!txn.parts.is_empty()).then_some(txn)
+        self.last_gno += u64::from(txn.is_some());
+        Ok(txn)
     }
 
-    /// Adds a branch to its transaction.
-    fn branch(&mut self, txn: &mut GlobalTxn, branch: Branch) {
-        self.done(branch.node, branch.prepare.gtid);
-        self.done(branch.node, branch.commit.gtid);
-        let SourceTxn {
-            immediate_commit,
-            immediate_server_version,
-            timestamp,
-            ..
-        } = *branch.commit;
-        txn.immediate_commit = txn.immediate_commit.max(immediate_commit);
-        txn.immediate_server_version = txn.immediate_server_version.max(immediate_server_version);
-        txn.timestamp = txn.timestamp.max(timestamp);
-        let body = branch.prepare.body;
-        if !body.is_empty() {
-            txn.parts.push(body);
-        }
-    }
-
-    fn local(&mut self, key: OrderKey, source: Box<SourceTxn>) -> Option<GlobalTxn> {
-        self.done(key.node, source.gtid);
-        let kind = match source.kind {
-            TxnKind::Ddl if self.statement_is_due(key.node, &source) => GlobalKind::Ddl,
-            TxnKind::Ddl => return None,
-            _ => GlobalKind::Rows,
-        };
-        if source.body.is_empty() {
-            return None;
-        }
-        Some(GlobalTxn {
-            key,
-            kind,
-            original_commit: source.original_commit,
-            immediate_commit: source.immediate_commit,
-            original_server_version: source.original_server_version,
-            immediate_server_version: source.immediate_server_version,
-            timestamp: source.timestamp,
-            dependency: Dependency::Predecessor,
-            parts: SmallVec::from_buf_and_len([source.body, Body::default()], 1),
-        })
-    }
-
-    fn statement_is_due(&mut self, node: NodeId, txn: &SourceTxn) -> bool {
-        let Some(bytes) = txn.body.segments().first() else {
-            return false;
-        };
-        let query = RawEvent::parse_unverified(bytes, ChecksumAlg::None)
-            .ok()
-            .and_then(|raw| {
-                QueryEvent::parse(raw.body)
-                    .ok()
-                    .map(|q| DdlStatement::of(q.schema, q.query))
+    fn advance(&mut self, key: OrderKey, txn: &SourceTxn) -> Result<(), MergeError> {
+        if key < self.last {
+            return Err(MergeError::OutOfOrder {
+                at: format!("{} ending at {}", txn.gtid, txn.end),
+                key: Box::new(key),
+                last: Box::new(self.last),
             });
-        // What can not be read is never dropped; the collector has read it as a Query event before.
-        query.is_none_or(|statement| self.ddl.observe(node, &statement))
+        }
+        self.last = key;
+        Ok(())
+    }
+
+    /// All branches have one timestamp: no sibling waits at a later one.
+    fn one_timestamp(&self, key: OrderKey, branches: &Branches) -> Result<(), MergeError> {
+        if key.class != KeyClass::Distributed {
+            return Ok(());
+        }
+        let strayed = self.waiting.strayed(key.tso, branches);
+        let (Some((other_tso, other)), Some(one)) = (strayed, branches.first()) else {
+            return Ok(());
+        };
+        let place = |branch: &super::waiting::Branch| {
+            let xid = branch.xid().copied();
+            xid.map(|xid| self.place(branch.node, xid, &branch.commit))
+        };
+        match (place(one), place(other)) {
+            (Some(one), Some(other)) => Err(MergeError::TwoTimestamps {
+                one,
+                one_tso: key.tso,
+                other,
+                other_tso,
+            }),
+            _ => Ok(()),
+        }
     }
 
     /// The state behind everything that [`Merger::poll`] has returned.
@@ -345,51 +322,82 @@ impl Merger {
     }
 
     /// Nodes that should be asked for the end of their binlog now, with the stamp to keep: those that hold back the next
-    /// transaction and are not being asked already.
+    /// transaction, or may still tell a branch of one, and are not being asked already.
     /// Nodes for which `ready` is false are left out.
     pub fn poll_fences(
         &mut self,
         ready: impl Fn(NodeId) -> bool,
         out: &mut Vec<(NodeId, FenceStamp)>,
     ) {
-        let Some(head) = self.waiting.head() else {
+        let head = self.waiting.head();
+        if head.is_none() && self.groups.open_len() == 0 {
             return;
-        };
+        }
+        let clocks = self.nodes.iter().map(NodeStream::clock).max();
         let stamp = FenceStamp {
             tso: self.observed,
-            time: self.nodes.iter().map(NodeStream::clamp).max().unwrap_or(0),
+            time: clocks.unwrap_or(0).max(self.observed_time),
         };
         for (id, _) in self.table.iter() {
             let node = &self.nodes[id.index()];
-            let blocks = head >= node.frontier();
+            let blocks = head.is_some_and(|h| h >= node.frontier() && node.fence_helps(&h));
             let asked = node.fence_ahead() || self.wanted[id.index()].is_some();
-            if blocks && !asked && node.fence_helps(&head) && ready(id) {
-                self.wanted[id.index()] = Some(stamp);
+            if (blocks || self.known.wants_fence(id)) && !asked && ready(id) {
+                let received = self.nodes.iter().map(NodeStream::count).collect();
+                self.wanted[id.index()] = Some(received);
                 out.push((id, stamp));
             }
         }
     }
 
-    /// Why the next transaction waits: one entry for each node that holds it back. Empty when nothing waits.
+    /// Why the next transaction waits: what is missing from the nodes that hold it back. Empty when nothing waits.
     pub fn blocked(&self) -> Vec<(NodeId, BlockedOn)> {
-        let Some(head) = self.waiting.head() else {
-            return Vec::new();
+        let mut out = Vec::new();
+        if let Some(head) = self.waiting.head() {
+            let nodes = self.table.iter().map(|(id, _)| id);
+            let holding = nodes.filter(|id| head >= self.nodes[id.index()].frontier());
+            out.extend(holding.filter_map(|id| Some((id, self.blocked_on(id, &head)?))));
+        }
+        // The oldest transaction that is committed on one node and not known to be on another.
+        let Some(group) = self.groups.open().next() else {
+            return out;
         };
-        (self.table.iter())
-            .filter(|(id, _)| head >= self.nodes[id.index()].frontier())
-            .map(|(id, _)| (id, self.blocked_on(id, &head)))
-            .collect()
+        for member in group.unresolved() {
+            let node = &self.nodes[member.node.index()];
+            if let Some(txn) = node.prepare_at(member.place) {
+                let what = BlockedOn::Prepare(member.xid, txn.gtid, txn.end);
+                out.push((member.node, what));
+            }
+        }
+        if group.unresolved().next().is_none() {
+            let missing = |id: &NodeId| group.missing.as_ref().is_some_and(|m| m.contains(*id));
+            let missing = self.table.iter().map(|(id, _)| id).filter(missing);
+            out.extend(missing.map(|id| (id, self.silent(id))));
+        }
+        out.sort_by_key(|(id, _)| *id);
+        out.dedup();
+        out
     }
 
-    fn blocked_on(&self, id: NodeId, head: &OrderKey) -> BlockedOn {
+    /// Why a node holds back `head`; `None` if it does so because of a transaction that waits for another node.
+    fn blocked_on(&self, id: NodeId, head: &OrderKey) -> Option<BlockedOn> {
         let node = &self.nodes[id.index()];
-        match node.first_unresolved() {
-            Some(prepare) if !node.fence_helps(head) => match &prepare.kind {
-                TxnKind::Prepare(xid) => BlockedOn::Prepare(*xid, prepare.gtid, prepare.end),
-                _ => BlockedOn::NoData,
-            },
-            _ if node.fence_ahead() => BlockedOn::Fence(node.position()),
-            _ => BlockedOn::NoData,
+        if node.fence_helps(head) {
+            return Some(self.silent(id));
+        }
+        let prepare = node.first_unresolved()?;
+        match &prepare.kind {
+            TxnKind::Prepare(xid) => Some(BlockedOn::Prepare(*xid, prepare.gtid, prepare.end)),
+            _ => None,
+        }
+    }
+
+    fn silent(&self, id: NodeId) -> BlockedOn {
+        let node = &self.nodes[id.index()];
+        if node.fence_ahead() {
+            BlockedOn::Fence(node.position())
+        } else {
+            BlockedOn::NoData
         }
     }
 
@@ -410,7 +418,8 @@ impl Merger {
 
     /// Committed transactions and branches that wait for their turn.
     pub fn waiting(&self) -> usize {
-        self.waiting.len()
+        let behind: usize = self.nodes.iter().map(NodeStream::backlog).sum();
+        self.waiting.len() + self.groups.open_len() + behind
     }
 
     /// Where the order comes from.
@@ -432,6 +441,31 @@ impl Merger {
     pub fn orphans(&self) -> u64 {
         self.orphans
     }
+
+    /// Commits of branches without a commit timestamp although `order = "tso"`.
+    pub fn untimed(&self) -> u64 {
+        self.untimed
+    }
+
+    /// Transactions of which one branch was committed and another rolled back.
+    pub fn heuristics(&self) -> u64 {
+        self.heuristics
+    }
+
+    /// Such transactions since the last call, up to a number that a person reads.
+    pub fn take_heuristics(&mut self) -> Vec<Heuristic> {
+        std::mem::take(&mut self.outcomes)
+    }
+}
+
+/// A group of a branch, for a message.
+pub(super) fn place(node: &str, xid: XaXid, txn: &SourceTxn) -> Box<BranchPlace> {
+    Box::new(BranchPlace {
+        node: node.to_owned(),
+        xid,
+        gtid: txn.gtid,
+        pos: txn.end,
+    })
 }
 
 /// What a transaction costs besides its body when bytes are counted.

@@ -4,12 +4,20 @@
 //! order, requests for fences, and the reason why nothing comes.
 //!
 //! * `node`: what one node's stream has told so far, and the key below which it can tell nothing new (its *frontier*).
-//! * `merge`: the k-way merge below all frontiers, and the joining of branches.
+//! * `merge`: the k-way merge below all frontiers, and what blocks it.
+//! * `distributed`: branches, from prepare to a place in the order.
+//! * `groups`: distributed transactions without a TSO, and their keys.
+//! * `known`: which transactions of other nodes are older than the end of a node's stream.
+//! * `emit`: what is due, as it is written.
 //! * `waiting`: what is committed and not due yet.
 //! * `moved`: within one transaction, a key is freed before it is taken.
 //! * `ddl`: the same statement from several nodes becomes one.
 
 mod ddl;
+mod distributed;
+mod emit;
+mod groups;
+mod known;
 mod merge;
 mod moved;
 mod node;
@@ -21,5 +29,5 @@ mod naive;
 mod tests;
 
 pub use ddl::DdlJoin;
-pub use merge::{BlockedOn, Merger, Resume};
+pub use merge::{BlockedOn, Heuristic, Merger, Resume};
 pub use node::Frontier;

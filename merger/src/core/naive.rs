@@ -44,6 +44,7 @@ fn keys(node: NodeId, stream: &[NodeItem], fences: &[Fence]) -> Vec<Keyed> {
         let end = match item {
             NodeItem::Position(pos) => *pos,
             NodeItem::Txn(txn) => {
+                seq += 1;
                 match &txn.kind {
                     TxnKind::Local | TxnKind::OnePhase(_) => {
                         clamp = clamp.max(txn.immediate_commit);
@@ -53,7 +54,6 @@ fn keys(node: NodeId, stream: &[NodeItem], fences: &[Fence]) -> Vec<Keyed> {
                             place,
                             bytes(txn),
                         ));
-                        seq += 1;
                     }
                     TxnKind::Commit(xid) => {
                         let tso = txn.tso.expect("the model sets one");

@@ -301,10 +301,10 @@ impl<'a> Delivery<'a> {
             8 if !self.answers.is_empty() => {
                 let i = self.rng.below(self.answers.len());
                 let fence = self.answers.swap_remove(i);
-                self.merger.handle_fence(fence);
+                self.merger.handle_fence(fence).unwrap();
             }
             _ => {
-                self.merger.poll(&mut self.out, 1_000);
+                self.merger.poll(&mut self.out, 1_000).unwrap();
             }
         }
         self.passed.extend(self.merger.take_passed_fences());
@@ -326,7 +326,7 @@ impl<'a> Delivery<'a> {
             );
             quiet = if before == after { quiet + 1 } else { 0 };
         }
-        while self.merger.poll(&mut self.out, 1_000) {}
+        while self.merger.poll(&mut self.out, 1_000).unwrap() {}
         (self.out, self.passed, self.merger)
     }
 }
@@ -393,7 +393,7 @@ proptest! {
         cluster.finish();
         let mut first = Delivery::new(&cluster, seed);
         (0..cut).for_each(|_| first.step());
-        first.merger.poll(&mut first.out, u64::MAX);
+        first.merger.poll(&mut first.out, u64::MAX).unwrap();
         let checkpoint = first.merger.checkpoint();
         let mut second = Delivery::new(&cluster, seed ^ 0x77);
         second.merger = started(cluster.streams.len(), &checkpoint);
@@ -438,7 +438,7 @@ fn replay(cluster: &Cluster, fences: &[Fence], seed: u64) -> Vec<GlobalTxn> {
     for (i, queue) in queues.iter_mut().enumerate() {
         queue.reverse();
         if let Some(fence) = queue.pop() {
-            merger.handle_fence(fence);
+            merger.handle_fence(fence).unwrap();
         }
         assert!(i < n);
     }
@@ -454,11 +454,11 @@ fn replay(cluster: &Cluster, fences: &[Fence], seed: u64) -> Vec<GlobalTxn> {
             refill(&mut merger, &mut queues);
         }
         if rng.chance(30) {
-            merger.poll(&mut out, 500);
+            merger.poll(&mut out, 500).unwrap();
         }
     }
     refill(&mut merger, &mut queues);
-    while merger.poll(&mut out, 1_000) {}
+    while merger.poll(&mut out, 1_000).unwrap() {}
     out
 }
 
@@ -471,7 +471,7 @@ fn refill(merger: &mut Merger, queues: &mut [Vec<Fence>]) {
         }
         for fence in passed {
             if let Some(next) = queues[fence.node.index()].pop() {
-                merger.handle_fence(next);
+                merger.handle_fence(next).unwrap();
             }
         }
     }
@@ -499,7 +499,7 @@ fn an_unresolved_prepare_is_named_as_what_blocks() {
     m.handle(NodeId(0), txn(TxnKind::Commit(xid(2, 0)), 2, Some(500)))
         .unwrap();
     let (blocked, mut out) = (m.blocked(), Vec::new());
-    assert!(!m.poll(&mut out, u64::MAX) && out.is_empty());
+    assert!(!m.poll(&mut out, u64::MAX).unwrap() && out.is_empty());
     assert!(
         matches!(&blocked[0], (NodeId(0), BlockedOn::Prepare(x, ..)) if *x == xid(1, 0)),
         "{blocked:?}"
@@ -534,11 +534,6 @@ fn contradictions_halt() {
     assert!(
         matches!(again, Err(MergeError::PreparedTwice { .. })),
         "{again:?}"
-    );
-    let no_tso = m.handle(n, txn(TxnKind::Commit(xid(1, 0)), 2, None));
-    assert!(
-        matches!(no_tso, Err(MergeError::CommitWithoutTso { .. })),
-        "{no_tso:?}"
     );
 
     let mut m = fresh();

@@ -4,13 +4,17 @@
 //!
 //! The local transactions of one node come in the order of their keys, so they stand in a queue for each node, and only
 //! the heads of the queues are compared. Branches, whose commits a node may log in any order, stand together by their
-//! TSO. What moves is small: the transactions stay where the collector put them.
+//! TSO; transactions without one come whole, with their key. What moves is small: the transactions stay where the
+//! collector put them.
 
 use std::cmp::Reverse;
 use std::collections::binary_heap::PeekMut;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::hash::BuildHasher;
 
+use hashbrown::{DefaultHashBuilder, HashMap};
 use smallvec::SmallVec;
+use tributary_binlog::XaXid;
 use tributary_flow::{NodeId, OrderKey, SourceTxn, Tso, TxnKind};
 
 /// A committed branch of a distributed transaction.
@@ -18,19 +22,26 @@ use tributary_flow::{NodeId, OrderKey, SourceTxn, Tso, TxnKind};
 pub(super) struct Branch {
     pub(super) node: NodeId,
     /// Order of arrival from the node: branches of one transaction on one node keep their order.
-    arrival: u64,
+    pub(super) arrival: u64,
+    /// The greatest TSO of a commit or passed fence before the prepare.
+    pub(super) floor: Tso,
     /// The rows.
     pub(super) prepare: Box<SourceTxn>,
     pub(super) commit: Box<SourceTxn>,
 }
 
 impl Branch {
+    /// Its id.
+    pub(super) fn xid(&self) -> Option<&XaXid> {
+        match &self.prepare.kind {
+            TxnKind::Prepare(xid) => Some(xid),
+            _ => None,
+        }
+    }
+
     /// What it has in common with its siblings.
     fn gtrid(&self) -> &[u8] {
-        match &self.prepare.kind {
-            TxnKind::Prepare(xid) => xid.gtrid(),
-            _ => &[],
-        }
+        self.xid().map_or(&[], XaXid::gtrid)
     }
 }
 
@@ -43,7 +54,16 @@ pub(super) enum Next {
     /// A transaction of one node.
     Local(OrderKey, Box<SourceTxn>),
     /// A distributed one.
-    Distributed(Tso, Branches),
+    Distributed(OrderKey, Branches),
+}
+
+/// Branches with one gtrid that wait at a TSO. A filter: different gtrids may share an entry.
+#[derive(Debug)]
+struct Gtrid {
+    tso: Tso,
+    branches: usize,
+    /// Not all of them are at `tso`.
+    mixed: bool,
 }
 
 /// Everything that waits.
@@ -54,7 +74,11 @@ pub(super) struct Waiting {
     /// The first key of each queue that is not empty.
     heads: BinaryHeap<Reverse<OrderKey>>,
     branches: BTreeMap<Tso, Branches>,
-    arrivals: u64,
+    /// By the hash of the gtrid.
+    gtrids: HashMap<u64, Gtrid>,
+    hasher: DefaultHashBuilder,
+    /// Distributed transactions without a TSO.
+    whole: BTreeMap<OrderKey, Branches>,
     len: usize,
 }
 
@@ -64,7 +88,9 @@ impl Waiting {
             locals: (0..nodes).map(|_| VecDeque::new()).collect(),
             heads: BinaryHeap::new(),
             branches: BTreeMap::new(),
-            arrivals: 0,
+            gtrids: HashMap::new(),
+            hasher: DefaultHashBuilder::default(),
+            whole: BTreeMap::new(),
             len: 0,
         }
     }
@@ -88,28 +114,81 @@ impl Waiting {
         self.len += 1;
     }
 
-    /// Adds a branch that `commit` has committed at `tso`.
-    pub(super) fn push_branch(
-        &mut self,
-        node: NodeId,
-        tso: Tso,
-        prepare: Box<SourceTxn>,
-        commit: Box<SourceTxn>,
-    ) {
-        self.arrivals += 1;
-        let arrival = self.arrivals;
-        self.branches.entry(tso).or_default().push(Branch {
-            node,
-            arrival,
-            prepare,
-            commit,
+    /// Adds a branch that is committed at `tso`.
+    pub(super) fn push_branch(&mut self, tso: Tso, branch: Branch) {
+        let hash = self.hasher.hash_one(branch.gtrid());
+        let entry = self.gtrids.entry(hash).or_insert(Gtrid {
+            tso,
+            branches: 0,
+            mixed: false,
         });
+        entry.branches += 1;
+        entry.mixed |= entry.tso != tso;
+        self.branches.entry(tso).or_default().push(branch);
         self.len += 1;
     }
 
+    /// Adds a distributed transaction without a TSO.
+    pub(super) fn push_whole(&mut self, key: OrderKey, mut branches: Branches) {
+        self.len += branches.len();
+        branches.sort_by_key(|b| (b.node, b.arrival));
+        let before = self.whole.insert(key, branches);
+        assert!(before.is_none(), "keys are unique");
+    }
+
+    /// Branches with this gtrid, at whatever TSO, in the order of TSOs.
+    fn siblings(&self, gtrid: &[u8]) -> impl Iterator<Item = (Tso, &Branch)> {
+        let known = self.gtrids.get(&self.hasher.hash_one(gtrid));
+        let range = known.map(|g| match g.mixed {
+            true => Tso::ZERO..=Tso::MAX,
+            false => g.tso..=g.tso,
+        });
+        let at = range
+            .into_iter()
+            .flat_map(|range| self.branches.range(range));
+        at.flat_map(|(tso, branches)| branches.iter().map(|b| (*tso, b)))
+            .filter(move |(_, b)| b.gtrid() == gtrid)
+    }
+
+    /// The least TSO above `floor` at which a branch with this gtrid waits.
+    pub(super) fn tso_of(&self, gtrid: &[u8], floor: Tso) -> Option<Tso> {
+        self.siblings(gtrid)
+            .map(|(tso, _)| tso)
+            .find(|t| *t > floor)
+    }
+
+    /// A branch that waits at another TSO than its siblings in `branches`, which are due at `tso`, and was not surely
+    /// prepared behind their commit: its xid is theirs, not used again.
+    pub(super) fn strayed(&self, tso: Tso, branches: &Branches) -> Option<(Tso, &Branch)> {
+        let gtrid = branches.first()?.gtrid();
+        let filter = self.gtrids.get(&self.hasher.hash_one(gtrid))?;
+        if !filter.mixed {
+            return None;
+        }
+        let committed = branches.iter().map(|b| b.commit.immediate_commit).max()?;
+        let others: SmallVec<[(Tso, &Branch); 4]> = self.siblings(gtrid).collect();
+        others.iter().copied().find(|(other, _)| {
+            let mut same = others.iter().filter(|(t, _)| t == other);
+            let later = |b: &Branch| b.floor >= tso || b.prepare.immediate_commit > committed;
+            *other > tso && !same.any(|(_, b)| later(b))
+        })
+    }
+
+    /// A branch with this gtrid that was committed at the time `since` or later.
+    pub(super) fn sibling_since(&self, gtrid: &[u8], since: u64) -> Option<(NodeId, XaXid)> {
+        let mut siblings = self.siblings(gtrid).map(|(_, branch)| branch);
+        let sibling = siblings.find(|b| b.commit.immediate_commit >= since)?;
+        Some((sibling.node, *sibling.xid()?))
+    }
+
     fn first_branch(&self) -> Option<OrderKey> {
-        let (tso, _) = self.branches.first_key_value()?;
-        Some(OrderKey::distributed(*tso))
+        let tso = self.branches.first_key_value();
+        let tso = tso.map(|(tso, _)| OrderKey::distributed(*tso));
+        let whole = self.whole.first_key_value().map(|(key, _)| *key);
+        match (tso, whole) {
+            (Some(tso), Some(whole)) => Some(tso.min(whole)),
+            (tso, whole) => tso.or(whole),
+        }
     }
 
     /// The least key.
@@ -125,8 +204,9 @@ impl Waiting {
     pub(super) fn pop(&mut self) -> Option<Next> {
         let branch = self.first_branch();
         let local = self.heads.peek().map(|Reverse(key)| *key);
-        match local {
-            Some(local) if branch.is_none_or(|branch| local < branch) => self.pop_local(local),
+        match (local, branch) {
+            (Some(local), branch) if branch.is_none_or(|b| local < b) => self.pop_local(local),
+            (_, Some(key)) if self.whole.contains_key(&key) => self.pop_whole(key),
             _ => self.pop_distributed(),
         }
     }
@@ -143,6 +223,12 @@ impl Waiting {
         Some(Next::Local(key, txn))
     }
 
+    fn pop_whole(&mut self, key: OrderKey) -> Option<Next> {
+        let branches = self.whole.remove(&key)?;
+        self.len -= branches.len();
+        Some(Next::Distributed(key, branches))
+    }
+
     /// Takes out the branches of one transaction. A TSO that was handed out twice is that of several.
     fn pop_distributed(&mut self) -> Option<Next> {
         let (tso, mut branches) = self.branches.pop_first()?;
@@ -151,11 +237,18 @@ impl Waiting {
         });
         let gtrid = branches.first()?.gtrid();
         let end = branches.iter().take_while(|b| b.gtrid() == gtrid).count();
+        let hash = self.hasher.hash_one(gtrid);
         if end < branches.len() {
             let others = branches.drain(end..).collect();
             self.branches.insert(tso, others);
         }
+        if let Some(entry) = self.gtrids.get_mut(&hash) {
+            entry.branches -= branches.len();
+            if entry.branches == 0 {
+                self.gtrids.remove(&hash);
+            }
+        }
         self.len -= branches.len();
-        Some(Next::Distributed(tso, branches))
+        Some(Next::Distributed(OrderKey::distributed(tso), branches))
     }
 }

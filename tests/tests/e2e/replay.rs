@@ -185,7 +185,7 @@ fn replay(recorded: &Recorded, seed: u64) -> Result<Vec<Vec<u8>>> {
     fences
         .iter_mut()
         .filter_map(VecDeque::pop_front)
-        .for_each(|f| merger.handle_fence(f));
+        .try_for_each(|f| merger.handle_fence(f))?;
     let mut given = vec![0; recorded.streams.len()];
     let mut batch = MergedBatch::default();
     while given
@@ -202,9 +202,9 @@ fn replay(recorded: &Recorded, seed: u64) -> Result<Vec<Vec<u8>>> {
         {
             merger.handle(node, item.clone())?;
             given[n] += 1;
-            next_fences(&mut merger, &mut fences);
+            next_fences(&mut merger, &mut fences)?;
         }
-        let more = merger.poll(&mut batch.txns, rng.random_range(1..200_000));
+        let more = merger.poll(&mut batch.txns, rng.random_range(1..200_000))?;
         if !more || rng.random_bool(0.5) {
             batch.checkpoint = merger.checkpoint();
             writer.append(&std::mem::take(&mut batch))?;
@@ -213,7 +213,7 @@ fn replay(recorded: &Recorded, seed: u64) -> Result<Vec<Vec<u8>>> {
             writer.commit()?;
         }
     }
-    while merger.poll(&mut batch.txns, u64::MAX) {}
+    while merger.poll(&mut batch.txns, u64::MAX)? {}
     batch.checkpoint = merger.checkpoint();
     writer.append(&batch)?;
     writer.commit()?;
@@ -230,15 +230,15 @@ fn replay(recorded: &Recorded, seed: u64) -> Result<Vec<Vec<u8>>> {
 }
 
 /// A passed fence makes room for the next recorded one of its node.
-fn next_fences(merger: &mut Merger, fences: &mut [VecDeque<Fence>]) {
+fn next_fences(merger: &mut Merger, fences: &mut [VecDeque<Fence>]) -> Result<()> {
     loop {
         let passed = merger.take_passed_fences();
         if passed.is_empty() {
-            return;
+            return Ok(());
         }
         for fence in passed {
             if let Some(next) = fences[fence.node.index()].pop_front() {
-                merger.handle_fence(next);
+                merger.handle_fence(next)?;
             }
         }
     }

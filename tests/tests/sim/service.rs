@@ -120,7 +120,7 @@ impl Service {
             return Ok(true);
         }
         let mut txns = Vec::new();
-        let more = self.merger.poll(&mut txns, rng.range(1, 8_000));
+        let more = self.merger.poll(&mut txns, rng.range(1, 8_000))?;
         self.passed.extend(self.merger.take_passed_fences());
         let idle = self.dirty && now - self.last_sent >= IDLE_CHECKPOINT;
         if !txns.is_empty() || idle {
@@ -170,11 +170,14 @@ impl Service {
         if pos < self.merger.position(id) {
             counts.hit(Fault::FenceLate);
         }
-        self.merger.handle_fence(Fence {
+        let fence = Fence {
             node: id,
             pos,
             stamp,
-        });
+        };
+        self.merger
+            .handle_fence(fence)
+            .expect("a fence on a right stream");
     }
 
     /// Encodes the next batch. Whether there was one.
