@@ -226,7 +226,7 @@ impl Pipeline {
             Merger::new(table.clone(), OrderMode::Tso, &checkpoint, last_gno),
             ports,
         )?;
-        let store = writer::spawn(opened.writer, batches, requests, counters)?;
+        let store = writer::spawn(opened.writer, batches, requests, &config.store, counters)?;
         Ok(Self {
             table,
             collectors,

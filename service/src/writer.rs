@@ -6,11 +6,15 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::{mpsc, oneshot};
+use tributary_binlog::BinlogFile;
 use tributary_dump_server::AdminActions;
 use tributary_flow::{MergedBatch, limits};
-use tributary_store::{LogWriter, PurgeError, WriteError};
+use tributary_store::{LogWriter, PurgeError, Retention, WriteError};
+
+use crate::config;
 
 /// Exit code of a process whose store failed.
 pub(crate) const STORE_FAILED: i32 = 70;
@@ -77,84 +81,144 @@ impl AdminActions for LogAdmin {
     }
 }
 
+/// How often the thread looks whether files may go.
+const RETENTION_PERIOD: Duration = Duration::from_secs(10);
+
+/// What the thread works on.
+struct Store {
+    writer: LogWriter,
+    retention: Retention,
+    counters: Arc<WriterCounters>,
+    /// The file that would have been purged, had nobody read it: said once.
+    held: Option<BinlogFile>,
+}
+
 /// Starts the thread. It ends when the senders of `batches` are gone and everything is durable.
 pub(crate) fn spawn(
-    writer: LogWriter,
+    mut writer: LogWriter,
     batches: mpsc::Receiver<MergedBatch>,
     requests: mpsc::Receiver<Request>,
+    config: &config::Store,
     counters: Arc<WriterCounters>,
 ) -> std::io::Result<JoinHandle<()>> {
-    let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()?;
+    writer.set_purge_in_use(config.purge_in_use);
+    let retention = config.retention;
+    let store = Store {
+        writer,
+        retention,
+        counters,
+        held: None,
+    };
     std::thread::Builder::new().name("store".into()).spawn(move || {
-        if let Err(error) = runtime.block_on(run(writer, batches, requests, &counters)) {
+        if let Err(error) = runtime.block_on(store.run(batches, requests)) {
             tracing::error!(%error, "the store failed; the process ends now and recovers when it is started again");
             std::process::exit(STORE_FAILED);
         }
     })
 }
 
-async fn run(
-    mut writer: LogWriter,
-    mut batches: mpsc::Receiver<MergedBatch>,
-    mut requests: mpsc::Receiver<Request>,
-    counters: &WriterCounters,
-) -> Result<(), WriteError> {
-    loop {
-        tokio::select! {
-            batch = batches.recv() => match batch {
-                Some(batch) => group_commit(&mut writer, batch, &mut batches, counters)?,
-                None => return Ok(()),
-            },
-            Some(request) = requests.recv() => {
-                let result = carry_out(&mut writer, &request.change);
-                // Whoever asked may have gone away.
-                let _ = request.answer.send(result.as_ref().map(|_| ()).map_err(ToString::to_string));
-                if let Err(PurgeError::Write(error)) = result {
-                    return Err(error);
-                }
+impl Store {
+    async fn run(
+        mut self,
+        mut batches: mpsc::Receiver<MergedBatch>,
+        mut requests: mpsc::Receiver<Request>,
+    ) -> Result<(), WriteError> {
+        let mut look = tokio::time::interval(RETENTION_PERIOD);
+        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                batch = batches.recv() => match batch {
+                    Some(batch) => self.group_commit(batch, &mut batches)?,
+                    None => return Ok(()),
+                },
+                Some(request) = requests.recv() => self.answer(request)?,
+                _ = look.tick() => self.retain()?,
             }
         }
     }
-}
 
-fn carry_out(writer: &mut LogWriter, change: &Change) -> Result<(), PurgeError> {
-    let purged = match change {
-        Change::PurgeTo(file) => writer.purge_to(file)?,
-        Change::PurgeBefore(seconds) => writer.purge_before(*seconds)?,
-        Change::FlushLogs => {
-            writer.flush()?;
-            0
+    /// Does what an operator asks. A refusal is not the store's failure.
+    fn answer(&mut self, request: Request) -> Result<(), WriteError> {
+        let result = self.carry_out(&request.change);
+        // Whoever asked may have gone away.
+        let _ = request
+            .answer
+            .send(result.as_ref().map(|_| ()).map_err(ToString::to_string));
+        match result {
+            Err(PurgeError::Write(error)) => Err(error),
+            _ => Ok(()),
         }
-    };
-    if purged > 0 {
-        tracing::info!(files = purged, "purged binary logs");
     }
-    Ok(())
-}
 
-/// Commits `batch` and whatever has arrived behind it.
-fn group_commit(
-    writer: &mut LogWriter,
-    batch: MergedBatch,
-    batches: &mut mpsc::Receiver<MergedBatch>,
-    counters: &WriterCounters,
-) -> Result<(), WriteError> {
-    let mut transactions = batch.txns.len();
-    writer.append(&batch)?;
-    drop(batch);
-    while writer.pending_bytes() < limits::GROUP_COMMIT_BYTES_MAX {
-        let Ok(batch) = batches.try_recv() else { break };
-        transactions += batch.txns.len();
-        writer.append(&batch)?;
+    fn carry_out(&mut self, change: &Change) -> Result<(), PurgeError> {
+        let purged = match change {
+            Change::PurgeTo(file) => self.writer.purge_to(file)?,
+            Change::PurgeBefore(seconds) => self.writer.purge_before(*seconds)?,
+            Change::FlushLogs => {
+                self.writer.flush()?;
+                0
+            }
+        };
+        if purged > 0 {
+            tracing::info!(files = purged, "purged binary logs");
+        }
+        Ok(())
     }
-    let start = std::time::Instant::now();
-    writer.commit()?;
-    counters
-        .commit_micros
-        .fetch_add(start.elapsed().as_micros() as u64, Relaxed);
-    counters.commits.fetch_add(1, Relaxed);
-    counters
-        .transactions
-        .fetch_add(transactions as u64, Relaxed);
-    Ok(())
+
+    /// Purges what need not be kept.
+    fn retain(&mut self) -> Result<(), WriteError> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        let now = now.map_or(0, |since| since.as_secs());
+        match self.writer.retain(self.retention, now) {
+            Ok(retained) => {
+                if retained.purged > 0 {
+                    tracing::info!(files = retained.purged, "purged expired binary logs");
+                }
+                if let Some(file) = retained
+                    .held_by_reader
+                    .as_ref()
+                    .filter(|f| Some(*f) != self.held.as_ref())
+                {
+                    tracing::warn!(%file, "kept longer than configured: a client still reads it");
+                }
+                self.held = retained.held_by_reader;
+                Ok(())
+            }
+            Err(PurgeError::Write(error)) => Err(error),
+            Err(error) => {
+                tracing::warn!(%error, "binary logs could not be purged; tried again later");
+                Ok(())
+            }
+        }
+    }
+
+    /// Commits `batch` and whatever has arrived behind it.
+    fn group_commit(
+        &mut self,
+        batch: MergedBatch,
+        batches: &mut mpsc::Receiver<MergedBatch>,
+    ) -> Result<(), WriteError> {
+        let mut transactions = batch.txns.len();
+        self.writer.append(&batch)?;
+        drop(batch);
+        while self.writer.pending_bytes() < limits::GROUP_COMMIT_BYTES_MAX {
+            let Ok(batch) = batches.try_recv() else { break };
+            transactions += batch.txns.len();
+            self.writer.append(&batch)?;
+        }
+        let start = Instant::now();
+        self.writer.commit()?;
+        let counters = &self.counters;
+        counters
+            .commit_micros
+            .fetch_add(start.elapsed().as_micros() as u64, Relaxed);
+        counters.commits.fetch_add(1, Relaxed);
+        counters
+            .transactions
+            .fetch_add(transactions as u64, Relaxed);
+        Ok(())
+    }
 }

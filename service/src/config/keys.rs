@@ -118,6 +118,24 @@ pub(crate) const KEYS: &[Key] = &[
         "A binlog file is closed behind the transaction that makes it this long. 4KiB to 1GiB.",
     ),
     key(
+        "store.expire_after",
+        "\"7d\"",
+        "none",
+        "A finished binlog file is purged so long after it was last written: days `d`, hours `h`, minutes `m` or seconds `s`. Without it and `max_total_size` files stay until `PURGE BINARY LOGS`.",
+    ),
+    key(
+        "store.max_total_size",
+        "\"200GiB\"",
+        "none",
+        "The oldest finished binlog files are purged while all of them together are larger than this.",
+    ),
+    key(
+        "store.purge_in_use",
+        "false",
+        "false",
+        "Whether a binlog file is purged although a connected client still reads it; the client gets error 1236. Otherwise such a file, and all behind it, stay until the client has gone on.",
+    ),
+    key(
         "server.listen",
         "\"127.0.0.1:3307\"",
         "\"127.0.0.1:3307\"",

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tributary_binlog::GtidSet;
+use tributary_store::Retention;
 
 pub(crate) use keys::reference;
 use reader::{Problems, Table};
@@ -103,6 +104,10 @@ pub(crate) struct Store {
     pub(crate) data_dir: PathBuf,
     /// A binlog file is closed behind the transaction that makes it this long.
     pub(crate) max_binlog_size: u64,
+    /// What is purged without being asked for.
+    pub(crate) retention: Retention,
+    /// Whether files are purged although a client reads them.
+    pub(crate) purge_in_use: bool,
 }
 
 /// `[server]`: what dump clients connect to.
@@ -421,14 +426,17 @@ fn store(mut t: Table<'_>, env: &Env<'_>) -> Store {
     let max_binlog_size = t
         .size("max_binlog_size", 4096, 1 << 30)
         .unwrap_or(512 << 20);
-    t.not_yet(
-        "expire_after",
-        "retention is not supported by this version: binlog files are kept",
-    );
+    let retention = Retention {
+        expire_after: t.duration("expire_after").map(|d| d.as_secs()),
+        max_total_size: t.size("max_total_size", 1 << 20, 1 << 60),
+    };
+    let purge_in_use = t.boolean("purge_in_use").unwrap_or(false);
     t.finish();
     Store {
         data_dir,
         max_binlog_size,
+        retention,
+        purge_in_use,
     }
 }
 

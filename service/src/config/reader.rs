@@ -5,6 +5,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use toml::Value;
 
@@ -194,6 +195,29 @@ impl<'p> Table<'p> {
         valid
     }
 
+    /// A time such as `7d`: a whole number of days, hours, minutes or seconds, more than none.
+    pub(crate) fn duration(&mut self, key: &str) -> Option<Duration> {
+        let text = self.text(key)?;
+        let parsed = parse_duration(&text);
+        if parsed.is_none() {
+            self.wrong(
+                key,
+                &format!("{text:?} is not a time such as \"7d\", \"12h\", \"30m\" or \"90s\""),
+            );
+        }
+        parsed
+    }
+
+    pub(crate) fn boolean(&mut self, key: &str) -> Option<bool> {
+        match self.values.remove(key)? {
+            Value::Boolean(yes) => Some(yes),
+            other => {
+                self.wrong(key, &format!("must be true or false, not {}", kind(&other)));
+                None
+            }
+        }
+    }
+
     pub(crate) fn address(&mut self, key: &str) -> Option<SocketAddr> {
         let text = self.text(key)?;
         let address = text.parse().ok();
@@ -219,6 +243,19 @@ impl<'p> Table<'p> {
             self.wrong(key, "unknown key");
         }
     }
+}
+
+fn parse_duration(text: &str) -> Option<Duration> {
+    let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    let seconds = match unit {
+        "d" => 86_400,
+        "h" => 3600,
+        "m" => 60,
+        "s" => 1,
+        _ => return None,
+    };
+    let number = number.parse::<u32>().ok().filter(|n| *n > 0)?;
+    Some(Duration::from_secs(u64::from(number) * seconds))
 }
 
 fn kind(value: &Value) -> &'static str {

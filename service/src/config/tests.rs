@@ -102,17 +102,34 @@ fn a_password_in_the_url_warns() {
 
 #[test]
 fn what_this_version_can_not_do_is_said() {
-    let lines = problems(|t| {
-        t.replace("\"tso\"", "\"causal\"")
-            + "[[route]]\nfrom = \"a\"\nto = \"b\"\n[store]\nexpire_after = \"7d\"\n"
-    });
-    assert_eq!(lines.len(), 3);
+    let lines =
+        problems(|t| t.replace("\"tso\"", "\"causal\"") + "[[route]]\nfrom = \"a\"\nto = \"b\"\n");
+    assert_eq!(lines.len(), 2);
     assert!(
         lines
             .iter()
             .all(|l| l.contains("not supported by this version")),
         "{lines:?}"
     );
+}
+
+#[test]
+fn retention() {
+    let c = parse(GOOD).unwrap();
+    assert_eq!(c.store.retention, Retention::default());
+    let with = |keys: &str| parse(&format!("{GOOD}[store]\n{keys}"));
+    for (text, seconds) in [("7d", 604_800), ("12h", 43_200), ("90s", 90), ("5m", 300)] {
+        let c = with(&format!("expire_after = \"{text}\"")).unwrap();
+        assert_eq!(c.store.retention.expire_after, Some(seconds));
+    }
+    for bad in ["7", "d", "0d", "7w", "-1d", "1.5h", "", "7 d", "5é"] {
+        let lines = with(&format!("expire_after = \"{bad}\"")).expect_err(bad);
+        assert!(lines[0].starts_with("store.expire_after: "), "{lines:?}");
+    }
+    let c = with("max_total_size = \"10GiB\"\npurge_in_use = true").unwrap();
+    assert_eq!(c.store.retention.max_total_size, Some(10 << 30));
+    assert!(c.store.purge_in_use);
+    assert!(with("purge_in_use = 1").is_err());
 }
 
 /// Every key of the list is known to the reader: a file with all of them has no unknown key.
@@ -148,6 +165,8 @@ fn the_list_of_keys_is_what_the_reader_reads() {
         "t.size(\"",
         "t.integer(\"",
         "t.address(\"",
+        "t.duration(\"",
+        "t.boolean(\"",
         "table.text(\"",
     ];
     for (at, p) in pattern
