@@ -32,12 +32,22 @@ impl Rng {
     }
 }
 
+/// How many commits carry a timestamp.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stamps {
+    All,
+    Some,
+    None,
+}
+
 /// Nodes that write binlogs, coordinators that run XA over them, one oracle.
 struct Cluster {
+    stamps: Stamps,
     rng: Rng,
     streams: Vec<Vec<NodeItem>>,
-    /// The oracle's last timestamp when each item was written.
+    /// When each item was written.
     written_at: Vec<Vec<u64>>,
+    now: u64,
     clocks: Vec<u64>,
     oracle: u64,
     next_id: u64,
@@ -66,7 +76,14 @@ fn xid(id: u64, node: usize) -> XaXid {
 }
 
 impl Cluster {
-    fn new(seed: u64) -> Self {
+    fn new(seed: u64, stamps: Stamps, steps: usize) -> Self {
+        let mut cluster = Self::empty(seed, stamps);
+        (0..steps).for_each(|_| cluster.step());
+        cluster.finish();
+        cluster
+    }
+
+    fn empty(seed: u64, stamps: Stamps) -> Self {
         let mut rng = Rng::new(seed);
         let n = 1 + rng.below(4);
         let clocks = (0..n).map(|_| 1_000 + rng.below(50) as u64).collect();
@@ -74,6 +91,8 @@ impl Cluster {
             rng,
             streams: vec![Vec::new(); n],
             written_at: vec![Vec::new(); n],
+            now: 0,
+            stamps,
             clocks,
             oracle: 100,
             next_id: 1,
@@ -88,7 +107,8 @@ impl Cluster {
         let place = self.streams[node].len();
         let gtid = gtid(node, place as u64 + 1);
         let clock = self.clocks[node];
-        self.written_at[node].push(self.oracle);
+        self.now += 1;
+        self.written_at[node].push(self.now);
         self.streams[node].push(NodeItem::Txn(Box::new(source(
             gtid, kind, place, clock, tso, body,
         ))));
@@ -151,7 +171,12 @@ impl Cluster {
             } else {
                 TxnKind::Rollback
             };
-            let place = self.write(node, kind(xid(id, node)), tso, None);
+            let stamp = tso.filter(|_| match self.stamps {
+                Stamps::All => true,
+                Stamps::Some => self.rng.chance(60),
+                Stamps::None => false,
+            });
+            let place = self.write(node, kind(xid(id, node)), stamp, None);
             if tso.is_some() {
                 self.windows
                     .entry(id)
@@ -172,13 +197,13 @@ impl Cluster {
         }
     }
 
-    /// Number of items of `node` that may have been its whole binlog at a moment after `tso` was handed out.
-    fn end_after(&self, node: usize, tso: Tso, rng: &mut Rng) -> u64 {
-        let least = self.written_at[node]
-            .iter()
-            .filter(|at| **at < tso.micros())
-            .count();
-        (least + rng.below(self.written_at[node].len() - least + 1)) as u64
+    /// Number of items of `node` that may have been its whole binlog at a moment after everything given had been written.
+    fn end_after(&self, node: usize, given: &[usize], rng: &mut Rng) -> u64 {
+        let last = |(times, n): (&Vec<u64>, &usize)| times[..*n].last().copied().unwrap_or(0);
+        let now = self.written_at.iter().zip(given).map(last).max();
+        let written = &self.written_at[node];
+        let least = written.iter().filter(|at| Some(**at) <= now).count();
+        (least + rng.below(written.len() - least + 1)) as u64
     }
 }
 
@@ -224,8 +249,8 @@ fn table(n: usize) -> NodeTable {
 }
 
 /// A merger whose nodes have all said where their streams begin.
-fn started(n: usize, resume: &Checkpoint) -> Merger {
-    let mut merger = Merger::new(table(n), OrderMode::Tso, resume, 0);
+fn started(n: usize, mode: OrderMode, resume: &Checkpoint) -> Merger {
+    let mut merger = Merger::new(table(n), mode, resume, 0);
     for node in 0..n {
         let begin = NodeItem::Position(SourcePos { file: 1, offset: 0 });
         merger.handle(NodeId(node as u16), begin).unwrap();
@@ -259,13 +284,13 @@ struct Delivery<'a> {
 }
 
 impl<'a> Delivery<'a> {
-    fn new(cluster: &'a Cluster, seed: u64) -> Self {
+    fn new(cluster: &'a Cluster, mode: OrderMode, seed: u64) -> Self {
         let n = cluster.streams.len();
         Self {
             cluster,
             streams: cluster.streams.clone(),
             rng: Rng::new(seed),
-            merger: started(n, &Checkpoint::default()),
+            merger: started(n, mode, &Checkpoint::default()),
             given: vec![0; n],
             answers: Vec::new(),
             out: Vec::new(),
@@ -286,7 +311,9 @@ impl<'a> Delivery<'a> {
                 let mut wanted = Vec::new();
                 self.merger.poll_fences(|_| true, &mut wanted);
                 for (id, stamp) in wanted {
-                    let end = self.cluster.end_after(id.index(), stamp.tso, &mut self.rng);
+                    let end = self
+                        .cluster
+                        .end_after(id.index(), &self.given, &mut self.rng);
                     let pos = SourcePos {
                         file: 1,
                         offset: end * 100,
@@ -353,20 +380,30 @@ fn assert_commit_before_prepare(cluster: &Cluster, out: &[GlobalTxn]) {
     }
 }
 
+/// The ways to run: mode of the order, commits with a timestamp.
+const WAYS: [(OrderMode, Stamps); 4] = [
+    (OrderMode::Tso, Stamps::All),
+    (OrderMode::Tso, Stamps::Some),
+    (OrderMode::Tso, Stamps::None),
+    (OrderMode::Causal, Stamps::Some),
+];
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn equals_the_naive_merge_and_keeps_commit_before_prepare(seed in any::<u64>(), steps in 1_usize..150) {
-        let mut cluster = Cluster::new(seed);
-        (0..steps).for_each(|_| cluster.step());
-        cluster.finish();
-        let (out, fences, merger) = Delivery::new(&cluster, seed ^ 0xabcd).run();
-        assert_eq!(merger.waiting(), 0, "everything is emitted once fences are answered");
-        assert_eq!(merger.blocked(), vec![]);
+    fn everything_comes_whole_and_commit_before_prepare_is_kept(
+        seed in any::<u64>(), steps in 1_usize..150, way in 0..WAYS.len()
+    ) {
+        let (mode, stamps) = WAYS[way];
+        let cluster = Cluster::new(seed, stamps, steps);
+        let (out, fences, merger) = Delivery::new(&cluster, mode, seed ^ 0xabcd).run();
+        assert_eq!((merger.waiting(), merger.blocked()), (0, vec![]), "all comes once fences are answered");
         assert_commit_before_prepare(&cluster, &out);
-        let got: Vec<_> = out.iter().map(written).collect();
-        assert_eq!(got, naive::merge(&cluster.streams, &fences));
+        if stamps == Stamps::All {
+            let got: Vec<_> = out.iter().map(written).collect();
+            assert_eq!(got, naive::merge(&cluster.streams, &fences));
+        }
         for txn in &out {
             assert_eq!(txn.parts.len(), cluster.windows[&id_of(txn)].len(), "all branches, in one transaction");
         }
@@ -377,26 +414,28 @@ proptest! {
     }
 
     #[test]
-    fn same_streams_and_fences_same_output_whatever_arrives_when(seed in any::<u64>(), steps in 1_usize..100) {
-        let mut cluster = Cluster::new(seed);
-        (0..steps).for_each(|_| cluster.step());
-        cluster.finish();
-        let (live, fences, _) = Delivery::new(&cluster, seed).run();
-        let replayed = replay(&cluster, &fences, seed ^ 0x1234);
+    fn same_streams_and_fences_same_output_whatever_arrives_when(
+        seed in any::<u64>(), steps in 1_usize..100, way in 0..WAYS.len()
+    ) {
+        let (mode, stamps) = WAYS[way];
+        let cluster = Cluster::new(seed, stamps, steps);
+        let (live, fences, _) = Delivery::new(&cluster, mode, seed).run();
+        let replayed = replay(&cluster, mode, &fences, seed ^ 0x1234);
         assert_eq!(live.iter().map(written).collect::<Vec<_>>(), replayed.iter().map(written).collect::<Vec<_>>());
     }
 
     #[test]
-    fn a_restart_from_any_checkpoint_neither_loses_nor_repeats(seed in any::<u64>(), steps in 1_usize..100, cut in 0_usize..300) {
-        let mut cluster = Cluster::new(seed);
-        (0..steps).for_each(|_| cluster.step());
-        cluster.finish();
-        let mut first = Delivery::new(&cluster, seed);
+    fn a_restart_from_any_checkpoint_neither_loses_nor_repeats(
+        seed in any::<u64>(), steps in 1_usize..100, cut in 0_usize..300, way in 0..WAYS.len()
+    ) {
+        let (mode, stamps) = WAYS[way];
+        let cluster = Cluster::new(seed, stamps, steps);
+        let mut first = Delivery::new(&cluster, mode, seed);
         (0..cut).for_each(|_| first.step());
         first.merger.poll(&mut first.out, u64::MAX).unwrap();
         let checkpoint = first.merger.checkpoint();
-        let mut second = Delivery::new(&cluster, seed ^ 0x77);
-        second.merger = started(cluster.streams.len(), &checkpoint);
+        let mut second = Delivery::new(&cluster, mode, seed ^ 0x77);
+        second.merger = started(cluster.streams.len(), mode, &checkpoint);
         second.out = first.out;
         second.streams = missing_items(&cluster, &checkpoint);
         let (out, _, merger) = second.run();
@@ -422,9 +461,9 @@ fn missing_items(cluster: &Cluster, checkpoint: &Checkpoint) -> Vec<Vec<NodeItem
 }
 
 /// Gives each node its fences at their recorded places, and the streams in another interleaving.
-fn replay(cluster: &Cluster, fences: &[Fence], seed: u64) -> Vec<GlobalTxn> {
+fn replay(cluster: &Cluster, mode: OrderMode, fences: &[Fence], seed: u64) -> Vec<GlobalTxn> {
     let n = cluster.streams.len();
-    let mut merger = started(n, &Checkpoint::default());
+    let mut merger = started(n, mode, &Checkpoint::default());
     let (mut rng, mut given, mut out) = (Rng::new(seed), vec![0; n], Vec::new());
     let mut queues: Vec<Vec<Fence>> = (0..n)
         .map(|i| {
@@ -459,7 +498,20 @@ fn replay(cluster: &Cluster, fences: &[Fence], seed: u64) -> Vec<GlobalTxn> {
     }
     refill(&mut merger, &mut queues);
     while merger.poll(&mut out, 1_000).unwrap() {}
+    prove(cluster, &mut merger);
+    while merger.poll(&mut out, 1_000).unwrap() {}
     out
+}
+
+/// What had been received when a fence was asked for is not recorded. At the end of all streams it changes nothing.
+fn prove(cluster: &Cluster, merger: &mut Merger) {
+    let mut wanted = Vec::new();
+    merger.poll_fences(|_| true, &mut wanted);
+    for (node, stamp) in wanted {
+        let offset = cluster.streams[node.index()].len() as u64 * 100;
+        let pos = SourcePos { file: 1, offset };
+        merger.handle_fence(Fence { node, pos, stamp }).unwrap();
+    }
 }
 
 /// A passed fence makes room for the next recorded one of its node.
