@@ -24,6 +24,8 @@ mod node;
 mod waiting;
 
 #[cfg(test)]
+mod cases;
+#[cfg(test)]
 mod naive;
 #[cfg(test)]
 mod tests;
