@@ -110,6 +110,8 @@ pub struct Account {
     pub plugin: AuthPlugin,
     /// What it may do.
     pub privileges: Privileges,
+    /// True when it may connect over TLS only (MySQL's `REQUIRE SSL`).
+    pub require_tls: bool,
     pub(crate) digests: PasswordDigests,
 }
 
@@ -126,8 +128,16 @@ impl Account {
             user: user.into(),
             plugin,
             privileges,
+            require_tls: false,
             digests,
         }
+    }
+
+    /// The same account, over TLS only (or not).
+    #[must_use]
+    pub fn with_tls_required(mut self, require_tls: bool) -> Self {
+        self.require_tls = require_tls;
+        self
     }
 
     /// What an unknown user is checked against: fails like a wrong password.
@@ -136,6 +146,7 @@ impl Account {
             user: user.to_owned(),
             plugin: AuthPlugin::default(),
             privileges: Privileges::default(),
+            require_tls: false,
             digests: PasswordDigests::impossible(),
         }
     }

@@ -4,56 +4,27 @@
 //! connections, and at the end of the conversation maybe a dump. Decides nothing about the protocol.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsAcceptor;
-use tokio_rustls::server::TlsStream;
-use tokio_util::either::Either;
 use tracing::{Instrument as _, debug, info, info_span};
 use tributary_flow::limits::{CLIENT_COMMAND_BYTES_MAX, CLIENT_HANDSHAKE_BYTES_MAX};
 
 use crate::core::query::AdminRequest;
+use crate::core::query::vars::{NET_READ_TIMEOUT, NET_WRITE_TIMEOUT, WAIT_TIMEOUT};
 use crate::core::session::{ConnectionFacts, Deferred, Reply, Session, Step};
-use crate::core::view::ReplicaRow;
-use crate::counters::{add, bump};
+use crate::core::view::{ReplicaRow, ServerView as _};
+use crate::counters::bump;
+use crate::link::{ConnectionEnd, Link};
 use crate::registry::Registered;
-use crate::server::{Server, random};
+use crate::server::Server;
 use crate::wire::errors::{self, SqlError};
-use crate::wire::handshake::Salt;
-use crate::wire::packet::{PACKET_HEADER_LEN, PacketDecoder, PacketError, PacketWriter};
+use crate::wire::packet::{PACKET_HEADER_LEN, Packet, PacketError, PacketWriter};
 use crate::wire::reply::{put_err, put_ok};
 use crate::{events, tail};
-
-/// A connection's bytes, in clear or over TLS.
-pub(crate) type Socket = Either<TcpStream, Box<TlsStream<TcpStream>>>;
-
-const READ_BYTES: usize = 8 << 10;
-
-/// Time a closing connection gets to say so.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// Why a connection ended; most are normal life.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum ConnectionEnd {
-    #[error("closed by the client")]
-    Closed,
-    #[error("ended by the protocol")]
-    Protocol,
-    #[error("killed")]
-    Killed,
-    #[error("the client was silent too long")]
-    Silent,
-    #[error("the client does not read")]
-    Stuck,
-    #[error("TLS failed: {0}")]
-    Tls(std::io::Error),
-    #[error(transparent)]
-    Io(#[from] std::io::Error),
-}
 
 /// Serves one connection to its end.
 pub(crate) async fn serve(server: Arc<Server>, stream: TcpStream, peer: SocketAddr) {
@@ -62,18 +33,24 @@ pub(crate) async fn serve(server: Arc<Server>, stream: TcpStream, peer: SocketAd
     let _ = stream.set_nodelay(true);
     let client = server.registry.register(peer.to_string());
     let span = info_span!("client", id = client.id, peer = %peer);
+    if let Some(id) = server
+        .registry
+        .limit_handshakes(server.config.max_handshakes)
+    {
+        debug!(
+            id,
+            "too many clients that do not authenticate: the oldest goes"
+        );
+    }
     let facts = ConnectionFacts {
         id: client.id,
         host: peer.ip().to_string(),
         tls_offered: server.config.tls.is_some(),
-        salt: Salt::from_random(random()),
-        switch_salt: Salt::from_random(random()),
+        salt: server.new_salt(),
     };
     let connection = Connection {
-        session: Session::new(facts),
-        decoder: PacketDecoder::default(),
-        landing: vec![0; READ_BYTES].into_boxed_slice(),
-        socket: Some(Either::Left(stream)),
+        session: Arc::new(Mutex::new(Session::new(facts))),
+        link: Link::new(stream),
         client,
         server,
     };
@@ -83,12 +60,9 @@ pub(crate) async fn serve(server: Arc<Server>, stream: TcpStream, peer: SocketAd
 struct Connection {
     server: Arc<Server>,
     client: Registered,
-    session: Session,
-    decoder: PacketDecoder,
-    /// Where bytes from the socket land.
-    landing: Box<[u8]>,
-    /// Absent only while TLS takes it over.
-    socket: Option<Socket>,
+    /// Shared with the blocking thread that executes a statement, never locked in two places.
+    session: Arc<Mutex<Session>>,
+    link: Link,
 }
 
 impl Connection {
@@ -101,37 +75,45 @@ impl Connection {
         };
         if let Err(end) = greeted {
             bump(&self.server.counters.connections_aborted);
-            debug!(user = self.session.user(), reason = %end, "no session");
-            self.close().await;
+            debug!(user = self.user(), reason = %end, "no session");
+            self.link.close().await;
             return;
         }
-        let user = self.session.user().unwrap_or_default().to_owned();
+        let user = self.user().unwrap_or_default();
         debug!(user, "connected");
         let end = self.commands().await;
         debug!(user, reason = %end, "disconnected");
-        self.close().await;
+        self.link.close().await;
     }
 
-    async fn close(&mut self) {
-        if let Some(socket) = &mut self.socket {
-            // The client may be gone, or not read.
-            let _ = tokio::time::timeout(CLOSE_TIMEOUT, socket.shutdown()).await;
-        }
+    fn session(&self) -> MutexGuard<'_, Session> {
+        self.session.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn user(&self) -> Option<String> {
+        self.session().user().map(str::to_owned)
     }
 
     /// Greeting to OK.
     async fn authenticate(&mut self) -> Result<(), ConnectionEnd> {
         let mut out = Vec::new();
-        self.session.greet(&*self.server, &mut out);
+        self.session().greet(&*self.server, &mut out);
         self.send(&out).await?;
+        // The deadline of the whole handshake is the only limit.
+        let unlimited = self.server.config.handshake_timeout * 2;
         loop {
-            match self.step(CLIENT_HANDSHAKE_BYTES_MAX).await? {
+            let packet = self
+                .packet(CLIENT_HANDSHAKE_BYTES_MAX, unlimited, unlimited, true)
+                .await?;
+            match self.handle(packet).await? {
                 Step::Continue => {}
                 Step::StartTls => self.start_tls().await?,
                 Step::Authenticated => {
-                    let program = self.session.state().and_then(|s| s.program.clone());
-                    let user = self.session.user().unwrap_or_default();
-                    self.client.authenticated(user, program);
+                    self.authenticated();
+                    let compression = self.session().state().and_then(|s| s.compression);
+                    if let Some(algorithm) = compression {
+                        self.link.compress(algorithm);
+                    }
                     return Ok(());
                 }
                 Step::Dump(_) | Step::Deferred(..) | Step::Close => {
@@ -141,27 +123,28 @@ impl Connection {
         }
     }
 
+    fn authenticated(&self) {
+        let session = self.session();
+        let state = session.state();
+        self.client.authenticated(
+            session.user().unwrap_or_default(),
+            state.and_then(|s| s.program.clone()),
+        );
+    }
+
     async fn start_tls(&mut self) -> Result<(), ConnectionEnd> {
         let Some(config) = self.server.config.tls.clone() else {
             return Err(ConnectionEnd::Protocol);
         };
-        // Bytes that came before TLS must not count as if they came inside.
-        if self.decoder.has_pending() {
-            return Err(ConnectionEnd::Protocol);
-        }
-        let Some(Either::Left(stream)) = self.socket.take() else {
-            return Err(ConnectionEnd::Protocol);
-        };
-        let secured = TlsAcceptor::from(config)
-            .accept(stream)
-            .await
-            .map_err(ConnectionEnd::Tls)?;
-        let version = secured.get_ref().1.protocol_version();
-        self.session.tls_started(match version {
+        let acceptor = TlsAcceptor::from(config);
+        let version = self
+            .link
+            .secure(|stream| async move { acceptor.accept(stream).await })
+            .await?;
+        self.session().tls_started(match version {
             Some(rustls::ProtocolVersion::TLSv1_2) => "TLSv1.2",
             _ => "TLSv1.3",
         });
-        self.socket = Some(Either::Right(Box::new(secured)));
         Ok(())
     }
 
@@ -182,7 +165,12 @@ impl Connection {
                 Step::Dump(request) => return self.dump(&request).await,
                 Step::Deferred(deferred, reply) => self.deferred(deferred, reply).await,
                 Step::Close => return ConnectionEnd::Protocol,
-                Step::Continue | Step::StartTls | Step::Authenticated => Ok(()),
+                // A change of user.
+                Step::Authenticated => {
+                    self.authenticated();
+                    Ok(())
+                }
+                Step::Continue | Step::StartTls => Ok(()),
             };
             if let Err(end) = done {
                 return end;
@@ -192,11 +180,16 @@ impl Connection {
     }
 
     async fn command_step(&mut self) -> Result<Step, ConnectionEnd> {
-        let silence = self.seconds("wait_timeout", 28_800);
-        let step = tokio::time::timeout(silence, self.step(CLIENT_COMMAND_BYTES_MAX)).await;
-        let step = step.map_err(|_| ConnectionEnd::Silent)??;
+        let silence = self.session().state().map(|s| s.silence_variable());
+        let silence = self.limit(silence.unwrap_or(WAIT_TIMEOUT));
+        let stall = self.limit(NET_READ_TIMEOUT);
+        let packet = self
+            .packet(CLIENT_COMMAND_BYTES_MAX, silence, stall, false)
+            .await?;
+        self.client.command("Query");
         bump(&self.server.counters.commands);
-        let registered = self.session.state().and_then(|state| {
+        let step = self.handle(packet).await?;
+        let registered = self.session().state().and_then(|state| {
             let replica = state.replica.as_ref()?;
             Some(ReplicaRow {
                 server_id: replica.server_id,
@@ -210,90 +203,87 @@ impl Connection {
     }
 
     /// A timeout variable as the session has it.
-    fn seconds(&self, variable: &'static str, default: u64) -> Duration {
-        let own = self.session.state().and_then(|s| s.vars.system(variable));
-        let seconds = own.and_then(|s| s.parse().ok()).unwrap_or(default);
-        Duration::from_secs(seconds.clamp(1, 31_536_000))
+    fn limit(&self, variable: &'static str) -> Duration {
+        let session = self.session();
+        let own = session.state().and_then(|s| s.vars.system(variable));
+        match own.and_then(|s| s.parse().ok()) {
+            Some(seconds) => Duration::from_secs(u64::clamp(seconds, 1, 31_536_000)),
+            None => self.server.timeout(variable),
+        }
     }
 
-    /// Reads one packet, handles it, sends the reply.
-    async fn step(&mut self, cap: usize) -> Result<Step, ConnectionEnd> {
-        let packet = loop {
-            match self.decoder.poll(cap) {
-                Ok(Some(packet)) => break packet,
-                Ok(None) => {}
-                Err(error) => {
-                    self.refuse(error).await?;
-                    return Err(ConnectionEnd::Protocol);
-                }
-            }
-            self.receive().await?;
+    /// Reads a packet; tells the client why, if it may not go on.
+    async fn packet(
+        &mut self,
+        cap: usize,
+        silence: Duration,
+        stall: Duration,
+        careful: bool,
+    ) -> Result<Packet, ConnectionEnd> {
+        let end = match self.link.packet(cap, silence, stall, careful).await {
+            Ok(packet) => return Ok(packet),
+            Err(end) => end,
         };
-        if self.session.state().is_some() {
-            self.client.command("Query");
-        }
+        let greeted = self.session().state().is_some();
+        let (seq, error) = match &end {
+            ConnectionEnd::Packet(PacketError::TooLarge { .. }) if !greeted => {
+                (1, errors::bad_handshake())
+            }
+            ConnectionEnd::Packet(PacketError::TooLarge { .. }) => (1, errors::packet_too_large()),
+            ConnectionEnd::Packet(PacketError::OutOfOrder { .. }) => {
+                (1, errors::packets_out_of_order())
+            }
+            ConnectionEnd::Compression(_) => (1, errors::bad_compression()),
+            ConnectionEnd::Stalled if greeted => (1, errors::read_timeout()),
+            ConnectionEnd::Silent if greeted => (0, errors::inactive()),
+            _ => return Err(end),
+        };
+        self.server.counters.error(error.code);
         let mut out = Vec::new();
-        let session = &mut self.session;
-        let step = self
-            .server
-            .with_env(|env| session.handle(packet, env, &mut out));
+        PacketWriter::new(&mut out, seq).packet(|o| put_err(&error, o));
+        self.send(&out).await?;
+        Err(end)
+    }
+
+    /// Handles one packet and sends the reply.
+    async fn handle(&mut self, packet: Packet) -> Result<Step, ConnectionEnd> {
+        let (server, session) = (self.server.clone(), self.session.clone());
+        let slow = self.session().is_slow(&packet);
+        let work = move || {
+            let mut out = Vec::new();
+            let mut session = session.lock().unwrap_or_else(PoisonError::into_inner);
+            let step = server.with_env(|env| session.handle(packet, env, &mut out));
+            (step, out)
+        };
+        let (step, out) = if slow {
+            // It may compute for long, or read the schema from disk.
+            tokio::task::spawn_blocking(work)
+                .await
+                .expect("handling a packet does not panic, and the runtime outlives its tasks")
+        } else {
+            work()
+        };
         if let Some(code) = error_code(&out) {
             self.server.counters.error(code);
             if code == errors::access_denied("", "", true).code {
-                info!(user = self.session.user(), "access denied");
+                info!(user = self.user(), "access denied");
             }
         }
         self.send(&out).await?;
         Ok(step)
     }
 
-    /// Takes what the client sent.
-    async fn receive(&mut self) -> Result<(), ConnectionEnd> {
-        let mut room = &mut *self.landing;
-        if self.session.state().is_none() {
-            // What follows an SSLRequest belongs to TLS.
-            let missing = self.decoder.missing().min(room.len());
-            room = room.get_mut(..missing).unwrap_or_default();
-        }
-        let socket = self.socket.as_mut().ok_or(ConnectionEnd::Protocol)?;
-        match socket.read(room).await? {
-            0 => Err(ConnectionEnd::Closed),
-            n => {
-                self.decoder.feed(room.get(..n).unwrap_or_default());
-                Ok(())
-            }
-        }
-    }
-
-    async fn refuse(&mut self, error: PacketError) -> Result<(), ConnectionEnd> {
-        let error = match error {
-            PacketError::TooLarge { .. } if self.session.state().is_none() => {
-                errors::bad_handshake()
-            }
-            PacketError::TooLarge { .. } => errors::packet_too_large(),
-            PacketError::OutOfOrder { .. } => errors::packets_out_of_order(),
-        };
-        self.server.counters.error(error.code);
-        let mut out = Vec::new();
-        PacketWriter::new(&mut out, 1).packet(|o| put_err(&error, o));
-        self.send(&out).await
-    }
-
-    fn socket(&mut self) -> Result<&mut Socket, ConnectionEnd> {
-        self.socket.as_mut().ok_or(ConnectionEnd::Protocol)
-    }
-
     async fn send(&mut self, bytes: &[u8]) -> Result<(), ConnectionEnd> {
-        let limit = self.seconds("net_write_timeout", 60);
-        let server = self.server.clone();
-        send(self.socket()?, &server, limit, bytes).await
+        let limit = self.limit(NET_WRITE_TIMEOUT);
+        self.link.send(&self.server.counters, limit, bytes).await
     }
 
     async fn deferred(&mut self, deferred: Deferred, reply: Reply) -> Result<(), ConnectionEnd> {
         let outcome = match deferred {
             Deferred::Events(request) => {
+                let limit = self.limit(NET_WRITE_TIMEOUT);
                 let server = self.server.clone();
-                return events::stream(&server, self.socket()?, &request, reply).await;
+                return events::stream(&server, &mut self.link, limit, &request, reply).await;
             }
             Deferred::Kill(id) => {
                 let killed = self.server.registry.kill(id);
@@ -323,7 +313,7 @@ impl Connection {
                 _ => "PURGE BINARY LOGS",
             }));
         };
-        info!(user = self.session.user(), ?request, "log administration");
+        info!(user = self.user(), ?request, "log administration");
         let done = tokio::task::spawn_blocking(move || match request {
             AdminRequest::PurgeTo(file) => actions.purge_to(&file),
             AdminRequest::PurgeBefore(seconds) => actions.purge_before(seconds),
@@ -341,39 +331,12 @@ impl Connection {
         } else {
             "Binlog Dump"
         });
-        let limit = self.seconds("net_write_timeout", 60);
-        let Some(socket) = self.socket.take() else {
+        let limit = self.limit(NET_WRITE_TIMEOUT);
+        let Some(halves) = self.link.split() else {
             return ConnectionEnd::Protocol;
         };
-        tail::dump(&self.server, &self.client, socket, request, limit).await
+        tail::dump(&self.server, &self.client, halves, request, limit).await
     }
-}
-
-/// Writes everything, unless the client takes nothing for `limit`.
-pub(crate) async fn send<W>(
-    socket: &mut W,
-    server: &Server,
-    limit: Duration,
-    bytes: &[u8],
-) -> Result<(), ConnectionEnd>
-where
-    W: tokio::io::AsyncWrite + Unpin,
-{
-    let mut rest = bytes;
-    while !rest.is_empty() {
-        let written = tokio::time::timeout(limit, socket.write(rest)).await;
-        let written = written.map_err(|_| ConnectionEnd::Stuck)??;
-        if written == 0 {
-            return Err(ConnectionEnd::Closed);
-        }
-        rest = rest.get(written..).unwrap_or_default();
-    }
-    // Over TLS the last record may still wait here.
-    tokio::time::timeout(limit, socket.flush())
-        .await
-        .map_err(|_| ConnectionEnd::Stuck)??;
-    add(&server.counters.bytes_sent, bytes.len() as u64);
-    Ok(())
 }
 
 /// Error number of a reply that ends with an ERR packet.

@@ -23,6 +23,8 @@ pub struct Counters {
     pub dumps: u64,
     /// Binlog events sent.
     pub events_sent: u64,
+    /// Acknowledgements of replicas with semi-synchronous replication.
+    pub acknowledgements: u64,
     /// Bytes sent to clients.
     pub bytes_sent: u64,
     /// Errors sent to clients, by MySQL's error number.
@@ -38,6 +40,7 @@ pub(crate) struct LiveCounters {
     pub(crate) commands: AtomicU64,
     pub(crate) dumps: AtomicU64,
     pub(crate) events_sent: AtomicU64,
+    pub(crate) acknowledgements: AtomicU64,
     pub(crate) bytes_sent: AtomicU64,
     errors: Mutex<BTreeMap<u16, u64>>,
 }
@@ -69,6 +72,7 @@ impl LiveCounters {
             commands: value(&self.commands),
             dumps: value(&self.dumps),
             events_sent: value(&self.events_sent),
+            acknowledgements: value(&self.acknowledgements),
             bytes_sent: value(&self.bytes_sent),
             errors: self
                 .errors

@@ -8,19 +8,16 @@ use tributary_binlog::{BinlogFile, ChecksumAlg, EventType, RawEvent, info};
 use tributary_flow::limits::{DUMP_READ_BYTES, EVENT_BYTES_MAX};
 use tributary_store::{FileInfo, FileReader};
 
-use crate::conn::{ConnectionEnd, Socket, send};
 use crate::core::query::EventsRequest;
 use crate::core::query::show::event_columns;
 use crate::core::session::Reply;
+use crate::link::{ConnectionEnd, Link};
 use crate::server::Server;
-use crate::wire::cursor::put_lenenc_str;
+use crate::wire::binary;
 use crate::wire::errors::{self, SqlError};
 use crate::wire::packet::PacketWriter;
 use crate::wire::reply::{put_err, put_result_end};
-use crate::wire::resultset::{ResultCharset, ResultSet};
-
-/// Time a client may take nothing of the listing.
-const WRITE_LIMIT: Duration = Duration::from_secs(60);
+use crate::wire::resultset::{Column, ResultCharset, ResultSet, put_row};
 
 /// Greatest event that is shown; a larger one ends the listing with an error.
 const SHOWN_EVENT_BYTES_MAX: usize = 64 << 20;
@@ -30,7 +27,8 @@ const _: () = assert!(SHOWN_EVENT_BYTES_MAX < EVENT_BYTES_MAX);
 /// Reads the events and sends the rows.
 pub(crate) async fn stream(
     server: &Server,
-    socket: &mut Socket,
+    link: &mut Link,
+    write_limit: Duration,
     request: &EventsRequest,
     reply: Reply,
 ) -> Result<(), ConnectionEnd> {
@@ -48,7 +46,7 @@ pub(crate) async fn stream(
         Ok(mut listing) => loop {
             let rows;
             (listing, rows) = tokio::task::spawn_blocking(move || {
-                let rows = listing.rows(seq);
+                let rows = listing.rows(seq, reply.binary);
                 (listing, rows)
             })
             .await
@@ -59,7 +57,7 @@ pub(crate) async fn stream(
             };
             seq = rows.seq;
             out.extend_from_slice(&rows.packets);
-            send(socket, server, WRITE_LIMIT, &out).await?;
+            link.send(&server.counters, write_limit, &out).await?;
             out.clear();
             if rows.last {
                 break Ok(());
@@ -74,11 +72,13 @@ pub(crate) async fn stream(
     if let Err(error) = outcome {
         server.counters.error(error.code);
     }
-    send(socket, server, WRITE_LIMIT, &out).await
+    link.send(&server.counters, write_limit, &out).await
 }
 
 /// Rows of one block.
 struct Rows {
+    /// Of binary rows; of text rows none are needed.
+    columns: Vec<Column>,
     packets: Vec<u8>,
     seq: u8,
     last: bool,
@@ -124,8 +124,9 @@ impl Listing {
     }
 
     /// The rows of the next block.
-    fn rows(&mut self, seq: u8) -> Result<Rows, SqlError> {
+    fn rows(&mut self, seq: u8, binary: bool) -> Result<Rows, SqlError> {
         let mut rows = Rows {
+            columns: if binary { event_columns() } else { Vec::new() },
             packets: Vec::new(),
             seq,
             last: false,
@@ -199,12 +200,12 @@ impl Listing {
             event.header.server_id.to_string(),
             end.to_string(),
             info(event),
-        ];
+        ]
+        .map(Some);
         let mut writer = PacketWriter::new(&mut rows.packets, rows.seq);
-        writer.packet(|o| {
-            for cell in &cells {
-                put_lenenc_str(o, cell.as_bytes());
-            }
+        writer.packet(|o| match rows.columns.as_slice() {
+            [] => put_row(&cells, o),
+            columns => binary::put_row(columns, &cells, o),
         });
         rows.seq = writer.seq();
     }

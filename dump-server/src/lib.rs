@@ -3,7 +3,7 @@
 //! In: a [`GlobalLog`](tributary_store::GlobalLog) that grows, accounts, TCP connections. Out: what a MySQL source says:
 //! the handshake, the statements replicas, mysqlbinlog, Debezium, Canal and others ask first, and the binlog itself.
 //!
-//! The way of a connection: `listener` (accept) → `conn` (bytes ↔ packets, TLS) → `core::session` (decides) →
+//! The way of a connection: `listener` (accept) → `link` (bytes ↔ packets, TLS, compression) → `conn` → `core::session` (decides) →
 //! `core::query` (statements) or `core::dump` (what to send) → `tail` (file blocks to the socket, following the durable
 //! end). `wire` holds the protocol's bytes; `registry` knows who is connected. `wire` and `core` are pure.
 
@@ -13,6 +13,7 @@ mod conn;
 mod core;
 mod counters;
 mod events;
+mod link;
 mod listener;
 mod registry;
 mod rsa_key;
@@ -21,7 +22,7 @@ mod tail;
 mod wire;
 
 pub use account::{Account, Accounts, AuthPlugin, Privileges, UnknownPrivilege};
-pub use config::{AdminActions, ServerConfig};
+pub use config::{AdminActions, ServerConfig, VersionError};
 pub use core::view::ClientStatus;
 pub use counters::Counters;
 pub use rsa_key::{RsaKey, RsaKeyError};

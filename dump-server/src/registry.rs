@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tributary_binlog::BinlogFile;
 
 use crate::core::view::{ClientStatus, ReplicaRow};
+use crate::wire::semisync::Ack;
 
 /// Why a connection must end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,6 +32,7 @@ pub(crate) struct Client {
     state: Mutex<State>,
     position: AtomicU64,
     caught_up: AtomicBool,
+    greeted: AtomicBool,
     killed: CancellationToken,
 }
 
@@ -43,6 +45,8 @@ struct State {
     dump: Option<DumpIdentity>,
     replica: Option<ReplicaRow>,
     file: Option<BinlogFile>,
+    semi_sync: bool,
+    acknowledged: Option<Ack>,
     cause: Option<KillCause>,
 }
 
@@ -86,6 +90,7 @@ impl Client {
 
     /// The user is known.
     pub(crate) fn authenticated(&self, user: &str, program: Option<String>) {
+        self.greeted.store(true, Ordering::Relaxed);
         let mut state = self.lock();
         state.program = program;
         user.clone_into(&mut state.user);
@@ -117,6 +122,16 @@ impl Client {
         }
     }
 
+    /// It was asked to acknowledge what it receives.
+    pub(crate) fn semi_sync(&self) {
+        self.lock().semi_sync = true;
+    }
+
+    /// It acknowledged what lies before this place.
+    pub(crate) fn acknowledged(&self, ack: Ack) {
+        self.lock().acknowledged = Some(ack);
+    }
+
     fn status(&self) -> ClientStatus {
         let state = self.lock();
         let dump = state.dump.as_ref();
@@ -137,6 +152,9 @@ impl Client {
             file: state.file.as_ref().map(ToString::to_string),
             position: self.position.load(Ordering::Relaxed),
             caught_up: self.caught_up.load(Ordering::Relaxed),
+            semi_sync: state.semi_sync,
+            acknowledged_file: state.acknowledged.as_ref().map(|a| a.file.clone()),
+            acknowledged_position: state.acknowledged.as_ref().map_or(0, |a| a.position),
             connected_seconds: self.connected.elapsed().as_secs(),
             command_seconds: state.since.elapsed().as_secs(),
         }
@@ -201,6 +219,8 @@ impl Registry {
             dump: None,
             replica: None,
             file: None,
+            semi_sync: false,
+            acknowledged: None,
             cause: None,
         };
         let client = Arc::new(Client {
@@ -210,6 +230,7 @@ impl Registry {
             state: Mutex::new(state),
             position: AtomicU64::new(0),
             caught_up: AtomicBool::new(false),
+            greeted: AtomicBool::new(false),
             killed: CancellationToken::new(),
         });
         clients.insert(id, client.clone());
@@ -217,6 +238,23 @@ impl Registry {
             registry: self.clone(),
             client,
         }
+    }
+
+    /// Closes the oldest connection that has not authenticated when there are more than `most` of them: who connects and
+    /// says nothing cannot keep others out. Returns its id.
+    pub(crate) fn limit_handshakes(&self, most: usize) -> Option<u32> {
+        let clients = self.lock();
+        let waiting = || {
+            clients
+                .values()
+                .filter(|c| !c.greeted.load(Ordering::Relaxed) && !c.killed.is_cancelled())
+        };
+        if waiting().count() <= most {
+            return None;
+        }
+        let oldest = waiting().min_by_key(|c| c.connected)?;
+        oldest.kill(KillCause::Statement);
+        Some(oldest.id)
     }
 
     /// Connections now.

@@ -3,15 +3,21 @@
 //! In: nothing (a fresh key), or a key in PKCS#8. Out: its public half for clients, and the passwords they encrypt with
 //! it. Generating is the one thing here that needs randomness; who wants a lasting key loads one.
 
+use std::sync::{Arc, OnceLock};
+
 use aws_lc_rs::encoding::{AsDer, PublicKeyX509Der};
 use aws_lc_rs::rsa::{KeySize, OAEP_SHA1_MGF1SHA1, OaepPrivateDecryptingKey, PrivateDecryptingKey};
 
 use crate::wire::auth::{strip_nul, xor_with_salt};
 use crate::wire::handshake::Salt;
 
-/// The key that protects a password in full authentication without TLS.
-#[derive(Clone)]
+/// The key that protects a password in full authentication without TLS. Made at the first demand: most clients never ask.
+#[derive(Clone, Default)]
 pub struct RsaKey {
+    pair: Arc<OnceLock<Option<Pair>>>,
+}
+
+struct Pair {
     key: PrivateDecryptingKey,
     public_pem: String,
 }
@@ -25,23 +31,19 @@ impl std::fmt::Debug for RsaKey {
 /// The key cannot be used.
 #[derive(Debug, Clone, Copy, thiserror::Error)]
 pub enum RsaKeyError {
-    /// Generation failed.
-    #[error("no RSA key could be generated")]
-    Generate,
+    /// The public half cannot be written down.
+    #[error("the RSA key has no public half")]
+    NoPublicKey,
     /// The bytes are no RSA private key.
     #[error("not an RSA private key in PKCS#8 DER of at least 2048 bits: {0}")]
     Rejected(aws_lc_rs::error::KeyRejected),
 }
 
 impl RsaKey {
-    /// Generates a 2048-bit key, as MySQL does at its first start. Takes a noticeable part of a second.
-    ///
-    /// # Errors
-    /// When the random source fails.
-    pub fn generate() -> Result<Self, RsaKeyError> {
-        let key =
-            PrivateDecryptingKey::generate(KeySize::Rsa2048).map_err(|_| RsaKeyError::Generate)?;
-        Self::from_key(key)
+    /// A 2048-bit key, as MySQL makes one at its first start; made when a client first needs it, which takes a noticeable
+    /// part of a second.
+    pub fn on_demand() -> Self {
+        Self::default()
     }
 
     /// Takes a key from PKCS#8 (DER).
@@ -49,47 +51,55 @@ impl RsaKey {
     /// # Errors
     /// When the bytes are not such a key.
     pub fn from_pkcs8(der: &[u8]) -> Result<Self, RsaKeyError> {
-        Self::from_key(PrivateDecryptingKey::from_pkcs8(der).map_err(RsaKeyError::Rejected)?)
-    }
-
-    fn from_key(key: PrivateDecryptingKey) -> Result<Self, RsaKeyError> {
-        let der: PublicKeyX509Der<'static> = key
-            .public_key()
-            .as_der()
-            .map_err(|_| RsaKeyError::Generate)?;
+        let key = PrivateDecryptingKey::from_pkcs8(der).map_err(RsaKeyError::Rejected)?;
+        let pair = Pair::new(key).ok_or(RsaKeyError::NoPublicKey)?;
         Ok(Self {
-            public_pem: pem("PUBLIC KEY", der.as_ref()),
-            key,
+            pair: Arc::new(OnceLock::from(Some(pair))),
         })
     }
 
+    /// `None` when no key could be generated; then no client can authenticate this way.
+    fn pair(&self) -> Option<&Pair> {
+        let pair = self.pair.get_or_init(|| {
+            let key = PrivateDecryptingKey::generate(KeySize::Rsa2048).ok()?;
+            Pair::new(key)
+        });
+        pair.as_ref()
+    }
+
     /// The public key as clients get it.
-    pub fn public_pem(&self) -> &str {
-        &self.public_pem
+    pub fn public_pem(&self) -> Option<&str> {
+        self.pair().map(|pair| pair.public_pem.as_str())
     }
 
     #[cfg(test)]
     pub(crate) fn public_key(&self) -> aws_lc_rs::rsa::PublicEncryptingKey {
-        self.key.public_key()
-    }
-
-    /// Length of an encrypted password, in bytes.
-    pub fn encrypted_len(&self) -> usize {
-        self.key.key_size_bytes()
+        self.pair().unwrap().key.public_key()
     }
 
     /// The password inside an encrypted answer, or `None` when it does not decrypt.
     pub fn decrypt_password(&self, encrypted: &[u8], salt: &Salt) -> Option<Vec<u8>> {
-        if encrypted.len() != self.encrypted_len() {
+        let pair = self.pair()?;
+        if encrypted.len() != pair.key.key_size_bytes() {
             return None;
         }
-        let key = OaepPrivateDecryptingKey::new(self.key.clone()).ok()?;
+        let key = OaepPrivateDecryptingKey::new(pair.key.clone()).ok()?;
         let mut plain = vec![0; key.min_output_size()];
         let plain = key
             .decrypt(&OAEP_SHA1_MGF1SHA1, encrypted, &mut plain, None)
             .ok()?;
         xor_with_salt(plain, salt);
         Some(strip_nul(plain).to_vec())
+    }
+}
+
+impl Pair {
+    fn new(key: PrivateDecryptingKey) -> Option<Self> {
+        let der: PublicKeyX509Der<'static> = key.public_key().as_der().ok()?;
+        Some(Self {
+            public_pem: pem("PUBLIC KEY", der.as_ref()),
+            key,
+        })
     }
 }
 
@@ -134,13 +144,15 @@ mod tests {
 
     #[test]
     fn an_encrypted_password_comes_back() {
-        let key = RsaKey::generate().unwrap();
+        let key = RsaKey::on_demand();
+        assert!(key.pair.get().is_none(), "not before it is needed");
         assert!(
             key.public_pem()
+                .unwrap()
                 .starts_with("-----BEGIN PUBLIC KEY-----\nMI")
         );
         let public = OaepPublicEncryptingKey::new(
-            PublicEncryptingKey::from_der(key.key.public_key().as_der().unwrap().as_ref()).unwrap(),
+            PublicEncryptingKey::from_der(key.public_key().as_der().unwrap().as_ref()).unwrap(),
         )
         .unwrap();
         let mut password = b"a password longer than the salt\0".to_vec();

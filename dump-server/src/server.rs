@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use tributary_binlog::{GtidSet, Sid};
@@ -13,10 +13,12 @@ use tributary_store::GlobalLog;
 
 use crate::account::Accounts;
 use crate::config::ServerConfig;
+use crate::core::query::vars;
 use crate::core::session::SessionEnv;
 use crate::core::view::{ClientStatus, LogFile, ReplicaRow, ServerView};
 use crate::counters::{Counters, LiveCounters};
 use crate::registry::Registry;
+use crate::wire::handshake::Salt;
 
 /// A MySQL source over the global log.
 pub struct Server {
@@ -110,6 +112,20 @@ impl ServerView for Server {
         self.config.max_binlog_size
     }
 
+    fn timeout(&self, variable: &str) -> Duration {
+        let config = &self.config;
+        match variable {
+            vars::NET_READ_TIMEOUT => config.net_read_timeout,
+            vars::NET_WRITE_TIMEOUT => config.net_write_timeout,
+            vars::INTERACTIVE_TIMEOUT => config.interactive_timeout,
+            _ => config.wait_timeout,
+        }
+    }
+
+    fn semi_sync(&self) -> bool {
+        self.config.semi_sync
+    }
+
     fn has_tls(&self) -> bool {
         self.config.tls.is_some()
     }
@@ -173,5 +189,9 @@ impl ServerView for Server {
         bytes[6] = bytes[6] & 0x0f | 0x40;
         bytes[8] = bytes[8] & 0x3f | 0x80;
         Sid(bytes).to_string()
+    }
+
+    fn new_salt(&self) -> Salt {
+        Salt::from_random(random())
     }
 }

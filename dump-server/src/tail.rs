@@ -9,21 +9,22 @@
 
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
+use tokio::io::{AsyncWrite, ReadHalf, WriteHalf};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::{info, warn};
 use tributary_flow::limits::DUMP_READ_BYTES;
 use tributary_store::{DurableEnd, FileReader, GlobalLog, ReadError};
 
-use crate::conn::{ConnectionEnd, Socket, send};
 use crate::core::dump::{DumpRequest, DumpStart, DumpStream, Fed, LargeEvent, plan};
 use crate::counters::{add, bump};
+use crate::link::{ConnectionEnd, Inlet, Outlet, Socket, overhear};
 use crate::registry::{Client, DumpIdentity, KillCause};
 use crate::server::Server;
 use crate::wire::errors::{self, SqlError, dump_text};
 use crate::wire::packet::PacketWriter;
 use crate::wire::reply::put_err;
+use crate::wire::semisync::{ACK_BYTES_MAX, Ack};
 
 /// Blocks handled in one step when nothing of them is sent: KILL and heartbeats are looked at in between.
 const BLOCKS_PER_STEP: usize = 64;
@@ -31,11 +32,14 @@ const BLOCKS_PER_STEP: usize = 64;
 /// Time a killed dump gets to write its last packet.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
+/// A connection taken apart.
+pub(crate) type Halves = (Inlet, ReadHalf<Socket>, Outlet<WriteHalf<Socket>>);
+
 /// Serves a dump until the client goes, an error ends it, or everything is sent to a client that does not wait.
 pub(crate) async fn dump(
     server: &Server,
     client: &Client,
-    socket: Socket,
+    (inlet, mut from_client, mut to_client): Halves,
     request: &DumpRequest,
     write_limit: Duration,
 ) -> ConnectionEnd {
@@ -52,7 +56,9 @@ pub(crate) async fn dump(
             "the same replica connected again: its older dump is ended"
         );
     }
-    let (mut from_client, mut to_client) = tokio::io::split(socket);
+    if request.options.semi_sync {
+        client.semi_sync();
+    }
     let sending = async {
         let mut out = Vec::new();
         let job = match Job::start(server, request) {
@@ -61,10 +67,8 @@ pub(crate) async fn dump(
                 info!(code = error.code, reason = error.message, "dump refused");
                 server.counters.error(error.code);
                 PacketWriter::new(&mut out, 1).packet(|o| put_err(&error, o));
-                return match send(&mut to_client, server, write_limit, &out).await {
-                    Ok(()) => ConnectionEnd::Protocol,
-                    Err(end) => end,
-                };
+                let sent = to_client.send(&server.counters, write_limit, &out).await;
+                return sent.err().unwrap_or(ConnectionEnd::Protocol);
             }
         };
         let tail = Tail {
@@ -82,27 +86,16 @@ pub(crate) async fn dump(
     let end = tokio::select! {
         end = sending => end,
         // A dumping client may write (pings, acknowledgements); nothing of it is answered.
-        end = drain(&mut from_client) => end,
+        end = overhear(inlet, &mut from_client, ACK_BYTES_MAX, |packet| {
+            if let Some(ack) = Ack::parse(&packet.payload).filter(|_| request.options.semi_sync) {
+                bump(&server.counters.acknowledgements);
+                client.acknowledged(ack);
+            }
+        }) => end,
         () = killed_too_long => ConnectionEnd::Killed,
     };
-    let _ = tokio::time::timeout(
-        LAST_WORDS,
-        tokio::io::AsyncWriteExt::shutdown(&mut to_client),
-    )
-    .await;
+    to_client.close().await;
     end
-}
-
-/// Reads and drops what the client writes, until it closes.
-async fn drain<R: AsyncRead + Unpin>(from_client: &mut R) -> ConnectionEnd {
-    let mut scratch = [0; 4096];
-    loop {
-        match from_client.read(&mut scratch).await {
-            Ok(0) => return ConnectionEnd::Closed,
-            Ok(_) => {}
-            Err(error) => return ConnectionEnd::Io(error),
-        }
-    }
 }
 
 /// What a step came to.
@@ -174,6 +167,7 @@ impl Job {
                 continue;
             }
             let block = self.block.get(..n).unwrap_or_default();
+            self.stream.ends_at(self.reader.end());
             match self.stream.feed(block, &mut self.out)? {
                 Fed::Consumed => {}
                 Fed::Needs(_) if n < self.block.len() => {
@@ -279,12 +273,16 @@ struct Tail<'a> {
 }
 
 impl Tail<'_> {
-    async fn run<W: AsyncWrite + Unpin>(&self, mut job: Job, socket: &mut W) -> ConnectionEnd {
+    async fn run<W: AsyncWrite + Unpin>(
+        &self,
+        mut job: Job,
+        to_client: &mut Outlet<W>,
+    ) -> ConnectionEnd {
         let mut durable = job.log.subscribe();
         let mut last_sent = Instant::now();
         loop {
             if self.client.killed().is_cancelled() {
-                return self.killed(job, socket).await;
+                return self.killed(job, to_client).await;
             }
             // What is durable now is covered by the read below; only later commits wake the wait.
             durable.borrow_and_update();
@@ -293,11 +291,11 @@ impl Tail<'_> {
             (job, filled) = step(job, Job::fill).await;
             let filled = match filled {
                 Ok(filled) => filled,
-                Err(error) => return self.failed(job, socket, &error).await,
+                Err(error) => return self.failed(job, to_client, &error).await,
             };
             let at_end = matches!(filled, Filled::AtEnd);
             if let Filled::Large(event) = filled {
-                match self.large(job, event, socket).await {
+                match self.large(job, event, to_client).await {
                     Ok(done) => job = done,
                     Err(end) => return end,
                 }
@@ -316,7 +314,7 @@ impl Tail<'_> {
             if !job.out.is_empty() {
                 last_sent = Instant::now();
             }
-            if let Err(end) = self.write(&mut job, socket).await {
+            if let Err(end) = self.write(&mut job, to_client).await {
                 return end;
             }
             add(
@@ -359,9 +357,10 @@ impl Tail<'_> {
     async fn write<W: AsyncWrite + Unpin>(
         &self,
         job: &mut Job,
-        socket: &mut W,
+        to_client: &mut Outlet<W>,
     ) -> Result<(), ConnectionEnd> {
-        let sent = send(socket, self.server, self.write_limit, &job.out).await;
+        let counters = &self.server.counters;
+        let sent = to_client.send(counters, self.write_limit, &job.out).await;
         job.out.clear();
         // One event near the block size can have grown it; the next blocks do not need that.
         job.out.shrink_to(2 * DUMP_READ_BYTES);
@@ -373,7 +372,7 @@ impl Tail<'_> {
         &self,
         mut job: Job,
         mut event: LargeEvent,
-        socket: &mut W,
+        to_client: &mut Outlet<W>,
     ) -> Result<Job, ConnectionEnd> {
         let checked;
         (job, (event, checked)) = step(job, move |job| {
@@ -382,7 +381,7 @@ impl Tail<'_> {
         })
         .await;
         if let Err(error) = checked {
-            return Err(self.failed(job, socket, &error).await);
+            return Err(self.failed(job, to_client, &error).await);
         }
         let mut at = event.offset;
         while at < event.offset + event.size {
@@ -397,7 +396,7 @@ impl Tail<'_> {
                 // Half of the event is sent: no error packet can follow it.
                 Err(_) => return Err(ConnectionEnd::Protocol),
             };
-            self.write(&mut job, socket).await?;
+            self.write(&mut job, to_client).await?;
             if self.client.killed().is_cancelled() {
                 return Err(ConnectionEnd::Killed);
             }
@@ -408,7 +407,7 @@ impl Tail<'_> {
     async fn failed<W: AsyncWrite + Unpin>(
         &self,
         mut job: Job,
-        socket: &mut W,
+        to_client: &mut Outlet<W>,
         error: &SqlError,
     ) -> ConnectionEnd {
         let (code, reason) = (error.code, error.message.as_str());
@@ -419,7 +418,7 @@ impl Tail<'_> {
         }
         self.server.counters.error(error.code);
         job.stream.error(error, &mut job.out);
-        match self.write(&mut job, socket).await {
+        match self.write(&mut job, to_client).await {
             Ok(()) => ConnectionEnd::Protocol,
             Err(end) => end,
         }
@@ -439,12 +438,16 @@ impl Tail<'_> {
     }
 
     /// A replica that connected again is told so; anybody else who is killed finds the connection closed.
-    async fn killed<W: AsyncWrite + Unpin>(&self, mut job: Job, socket: &mut W) -> ConnectionEnd {
+    async fn killed<W: AsyncWrite + Unpin>(
+        &self,
+        mut job: Job,
+        to_client: &mut Outlet<W>,
+    ) -> ConnectionEnd {
         if self.client.cause() == Some(KillCause::Duplicate) {
             let error = job.stream.fatal(dump_text::DUPLICATE);
             self.server.counters.error(error.code);
             job.stream.error(&error, &mut job.out);
-            if let Err(end) = self.write(&mut job, socket).await {
+            if let Err(end) = self.write(&mut job, to_client).await {
                 return end;
             }
         }

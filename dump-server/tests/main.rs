@@ -5,5 +5,6 @@ mod clients;
 mod dumping;
 mod garbage;
 mod programs;
+mod protocol;
 mod support;
 mod tls;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::support::{Growing, PASSWORD, Running, UUID, config, fixture_log, fixtures, tls_config};
 
 /// The directory with MySQL's programs.
-fn programs() -> PathBuf {
+pub(crate) fn programs() -> PathBuf {
     let cache = std::env::var_os("XDG_CACHE_HOME")
         .map(PathBuf::from)
         .or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache")));

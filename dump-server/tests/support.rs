@@ -245,6 +245,35 @@ impl Raw {
         raw
     }
 
+    pub(crate) async fn bytes(&mut self, bytes: &[u8]) {
+        self.stream.write_all(bytes).await.unwrap();
+    }
+
+    /// Sends a command of any length.
+    pub(crate) async fn write_large(&mut self, payload: &[u8]) {
+        let mut seq = 0;
+        let mut pieces = payload.chunks(0xff_ffff).peekable();
+        while let Some(piece) = pieces.next() {
+            self.write(seq, piece).await;
+            seq += 1;
+            if pieces.peek().is_none() && piece.len() == 0xff_ffff {
+                self.write(seq, &[]).await;
+            }
+        }
+    }
+
+    /// Sends the start of a command that the server may refuse before it has read it all.
+    pub(crate) async fn write_some(&mut self, payload: &[u8]) {
+        for (seq, piece) in payload.chunks(0xff_ffff).enumerate() {
+            let [a, b, c, _] = (piece.len() as u32).to_le_bytes();
+            if self.stream.write_all(&[a, b, c, seq as u8]).await.is_err()
+                || self.stream.write_all(piece).await.is_err()
+            {
+                return;
+            }
+        }
+    }
+
     pub(crate) async fn write(&mut self, seq: u8, payload: &[u8]) {
         let [a, b, c, _] = (payload.len() as u32).to_le_bytes();
         self.stream

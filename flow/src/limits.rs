@@ -10,7 +10,7 @@ pub const PACKET_PAYLOAD_MAX: usize = 0xff_ffff;
 pub const CLIENT_HANDSHAKE_BYTES_MAX: usize = 64 << 10;
 
 /// Greatest command accepted from an authenticated dump client (statements, GTID sets).
-pub const CLIENT_COMMAND_BYTES_MAX: usize = 16 << 20;
+pub const CLIENT_COMMAND_BYTES_MAX: usize = 64 << 20;
 
 /// Greatest uncompressed size of one TRANSACTION_PAYLOAD event.
 pub const PAYLOAD_UNCOMPRESSED_BYTES_MAX: usize = 2 << 30;
@@ -27,6 +27,13 @@ pub const BATCH_ITEMS_MAX: usize = 4096;
 /// Bytes of merged transactions handed to the store at a time.
 pub const MERGED_BATCH_BYTES: usize = 1 << 20;
 
+/// Number of keys remembered that one node has freed and another may take; a transaction that frees more is waited for
+/// by all behind it.
+pub const FREED_KEYS_MAX: usize = 64 << 10;
+
+/// Table_maps remembered for the keys of their rows.
+pub const TABLE_MAPS_BYTES_MAX: usize = 4 << 20;
+
 /// Batches of merged transactions between merger and store.
 pub const MERGED_BATCHES_MAX: usize = 4;
 
@@ -38,6 +45,9 @@ pub const DUMP_READ_BYTES: usize = 256 << 10;
 
 /// Simultaneous client connections, unless configured otherwise.
 pub const CLIENT_CONNECTIONS_MAX: usize = 1000;
+
+/// Client connections that have not authenticated yet.
+pub const CLIENT_HANDSHAKES_MAX: usize = 256;
 
 const _: () = {
     assert!(CHUNK_BYTES * 4 <= NODE_BYTES_MAX);

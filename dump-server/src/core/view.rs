@@ -3,8 +3,12 @@
 //! In: nothing. Out: snapshots of the log, the clients and the configuration, so that every statement is answered from
 //! state and can be tested without a server.
 
+use std::time::Duration;
+
 use serde::Serialize;
 use tributary_binlog::GtidSet;
+
+use crate::wire::handshake::Salt;
 
 /// One binlog file, as SHOW BINARY LOGS lists it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,6 +42,12 @@ pub struct ClientStatus {
     pub position: u64,
     /// True when a dumping client has been sent everything durable.
     pub caught_up: bool,
+    /// True when a dumping client acknowledges what it has received (semi-synchronous replication).
+    pub semi_sync: bool,
+    /// File of the last event a dumping client acknowledged.
+    pub acknowledged_file: Option<String>,
+    /// Position behind that event; 0 = nothing was acknowledged.
+    pub acknowledged_position: u64,
     /// Seconds since the connection was made.
     pub connected_seconds: u64,
     /// Seconds in the present command.
@@ -71,6 +81,10 @@ pub(crate) trait ServerView {
     fn max_connections(&self) -> usize;
     /// `@@max_binlog_size`.
     fn max_binlog_size(&self) -> u64;
+    /// A timeout variable's server-wide value.
+    fn timeout(&self, variable: &str) -> Duration;
+    /// True when semi-synchronous replication is spoken.
+    fn semi_sync(&self) -> bool;
     /// `@@have_ssl`.
     fn has_tls(&self) -> bool;
     /// Every file, oldest first.
@@ -91,4 +105,6 @@ pub(crate) trait ServerView {
     fn now_micros(&self) -> u64;
     /// A fresh UUID.
     fn new_uuid(&self) -> String;
+    /// A fresh salt.
+    fn new_salt(&self) -> Salt;
 }

@@ -6,6 +6,7 @@
 use super::flags::CapabilityFlags;
 use tributary_binlog::GtidSet;
 
+use super::binary::parameters;
 use super::cursor::{Cursor, Short};
 
 /// Flag of a dump: send an EOF at the end instead of waiting.
@@ -37,6 +38,32 @@ pub(crate) enum Command {
     ResetConnection,
     /// COM_DEBUG.
     Debug,
+    /// COM_CHANGE_USER, to be parsed with the negotiated capabilities.
+    ChangeUser(Vec<u8>),
+    /// COM_STMT_PREPARE.
+    Prepare(String),
+    /// COM_STMT_EXECUTE.
+    Execute(Execute),
+    /// COM_STMT_SEND_LONG_DATA: a piece of a parameter; never answered.
+    LongData {
+        /// Statement.
+        id: u32,
+        /// Parameter, from 0.
+        parameter: u16,
+        /// The piece.
+        data: Vec<u8>,
+    },
+    /// COM_STMT_CLOSE; never answered.
+    CloseStatement(u32),
+    /// COM_STMT_RESET: drops long data and the cursor.
+    ResetStatement(u32),
+    /// COM_STMT_FETCH.
+    Fetch {
+        /// Statement.
+        id: u32,
+        /// Most rows.
+        rows: u32,
+    },
     /// COM_REGISTER_SLAVE.
     RegisterReplica(RegisterReplica),
     /// COM_BINLOG_DUMP and COM_BINLOG_DUMP_GTID.
@@ -44,6 +71,22 @@ pub(crate) enum Command {
     /// A command this server does not have.
     Unknown(u8),
 }
+
+/// A COM_STMT_EXECUTE.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Execute {
+    /// Statement.
+    pub id: u32,
+    /// [`CURSOR_READ_ONLY`], [`PARAMETER_COUNT_AVAILABLE`].
+    pub flags: u8,
+    /// The parameters, which only the statement can tell apart.
+    pub parameters: Vec<u8>,
+}
+
+/// Flag of COM_STMT_EXECUTE: rows are fetched later.
+pub(crate) const CURSOR_READ_ONLY: u8 = 1;
+/// Flag of COM_STMT_EXECUTE: the parameters begin with their number (clients with query attributes).
+pub(crate) const PARAMETER_COUNT_AVAILABLE: u8 = 8;
 
 /// What a replica says of itself; the password it may send is dropped.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -89,6 +132,11 @@ impl From<Short> for CommandError {
 }
 
 impl Command {
+    /// True for commands that execute statements.
+    pub(crate) fn may_take_long(payload: &[u8]) -> bool {
+        matches!(payload.first(), Some(0x03 | 0x16 | 0x17))
+    }
+
     /// Parses a command; `caps` are the negotiated ones.
     ///
     /// # Errors
@@ -106,8 +154,22 @@ impl Command {
             0x0c => Self::ProcessKill(c.u32()?),
             0x0d => Self::Debug,
             0x0e => Self::Ping,
+            0x11 => Self::ChangeUser(c.rest().to_vec()),
             0x12 => Self::Dump(dump_by_position(&mut c)?),
             0x15 => Self::RegisterReplica(register_replica(&mut c)?),
+            0x16 => Self::Prepare(text(c.rest())),
+            0x17 => Self::Execute(execute(&mut c)?),
+            0x18 => Self::LongData {
+                id: c.u32()?,
+                parameter: c.u16()?,
+                data: c.rest().to_vec(),
+            },
+            0x19 => Self::CloseStatement(c.u32()?),
+            0x1a => Self::ResetStatement(c.u32()?),
+            0x1c => Self::Fetch {
+                id: c.u32()?,
+                rows: c.u32()?,
+            },
             0x1b => match c.u16()? {
                 0 => Self::SetOption {
                     multi_statements: true,
@@ -137,44 +199,20 @@ fn query_text(c: &mut Cursor<'_>, caps: CapabilityFlags) -> Result<String, Short
 
 /// Query attributes: a count, a set count, and like a prepared statement's parameters types, names and values.
 fn skip_attributes(c: &mut Cursor<'_>) -> Result<(), Short> {
-    let count = c.lenenc()?;
+    let count = usize::try_from(c.lenenc()?).map_err(|_| Short)?;
     let _sets = c.lenenc()?;
-    if count == 0 {
-        return Ok(());
-    }
-    let count = usize::try_from(count)
-        .ok()
-        .filter(|n| *n <= 0xffff)
-        .ok_or(Short)?;
-    let nulls = c.take(count.div_ceil(8))?;
-    if c.u8()? != 1 {
-        return Err(Short); // Without types the values cannot be skipped.
-    }
-    let mut types = Vec::with_capacity(count);
-    for _ in 0..count {
-        types.push(c.u16()? as u8);
-        c.lenenc_str()?;
-    }
-    for (i, ty) in types.into_iter().enumerate() {
-        let null = nulls.get(i / 8).is_some_and(|b| b >> (i % 8) & 1 == 1);
-        if !null {
-            skip_binary_value(c, ty)?;
-        }
-    }
-    Ok(())
+    parameters(c, count, true, &mut Vec::new(), |_| None).map(drop)
 }
 
-fn skip_binary_value(c: &mut Cursor<'_>, ty: u8) -> Result<(), Short> {
-    match ty {
-        0x06 => {}
-        0x01 => drop(c.take(1)?),
-        0x02 | 0x0d => drop(c.take(2)?),
-        0x03 | 0x04 | 0x09 => drop(c.take(4)?),
-        0x05 | 0x08 => drop(c.take(8)?),
-        0x07 | 0x0a | 0x0b | 0x0c => drop(c.short_str()?),
-        _ => drop(c.lenenc_str()?),
-    }
-    Ok(())
+fn execute(c: &mut Cursor<'_>) -> Result<Execute, Short> {
+    let id = c.u32()?;
+    let flags = c.u8()?;
+    let _iterations = c.u32()?;
+    Ok(Execute {
+        id,
+        flags,
+        parameters: c.rest().to_vec(),
+    })
 }
 
 fn c_name(bytes: &[u8]) -> Vec<u8> {

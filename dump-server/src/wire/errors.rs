@@ -161,6 +161,58 @@ pub(crate) fn unknown_variable(name: &str) -> SqlError {
     error(1193, "HY000", format!("Unknown system variable '{name}'"))
 }
 
+/// 1243: a prepared statement that is not there.
+pub(crate) fn unknown_statement(id: u32, what: &str) -> SqlError {
+    error(
+        1243,
+        "HY000",
+        format!("Unknown prepared statement handler ({id}) given to {what}"),
+    )
+}
+
+/// 1210: parameters of a prepared statement that cannot be decoded.
+pub(crate) fn wrong_parameters(what: &str) -> SqlError {
+    error(1210, "HY000", format!("Incorrect arguments to {what}"))
+}
+
+/// 1421: COM_STMT_FETCH of a statement without a cursor.
+pub(crate) fn no_cursor(id: u32) -> SqlError {
+    error(
+        1421,
+        "HY000",
+        format!("The statement ({id}) has no open cursor."),
+    )
+}
+
+/// 1461: a session holds as many prepared statements as it may.
+pub(crate) fn too_many_statements(max: usize) -> SqlError {
+    error(
+        1461,
+        "42000",
+        format!("Can't create more than max_prepared_stmt_count statements (current value: {max})"),
+    )
+}
+
+/// 4031: the client was silent for `wait_timeout`.
+pub(crate) fn inactive() -> SqlError {
+    error(
+        4031,
+        "HY000",
+        "The client was disconnected by the server because of inactivity. See wait_timeout and interactive_timeout \
+         for configuring this behavior.",
+    )
+}
+
+/// 1157: what the client sends compressed cannot be unpacked.
+pub(crate) fn bad_compression() -> SqlError {
+    error(1157, "08S01", "Couldn't uncompress communication packet")
+}
+
+/// 1159: the client stopped in the middle of a packet.
+pub(crate) fn read_timeout() -> SqlError {
+    error(1159, "08S01", "Got timeout reading communication packets")
+}
+
 /// 1220: SHOW BINLOG EVENTS failed.
 pub(crate) fn show_binlog_events(reason: &str) -> SqlError {
     error(

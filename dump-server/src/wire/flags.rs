@@ -78,6 +78,8 @@ flag_set! {
         CLIENT_LONG_FLAG = 1 << 2;
         /// A default database in the handshake response.
         CLIENT_CONNECT_WITH_DB = 1 << 3;
+        /// zlib compression of the protocol.
+        CLIENT_COMPRESS = 1 << 5;
         /// Spaces before `(`.
         CLIENT_IGNORE_SPACE = 1 << 8;
         /// The protocol of MySQL 4.1 and later.
@@ -94,6 +96,8 @@ flag_set! {
         CLIENT_MULTI_STATEMENTS = 1 << 16;
         /// Several results of one query.
         CLIENT_MULTI_RESULTS = 1 << 17;
+        /// Several results of one prepared statement.
+        CLIENT_PS_MULTI_RESULTS = 1 << 18;
         /// A plugin's name in the handshake.
         CLIENT_PLUGIN_AUTH = 1 << 19;
         /// Connection attributes.
@@ -102,6 +106,8 @@ flag_set! {
         CLIENT_PLUGIN_AUTH_LENENC_CLIENT_DATA = 1 << 21;
         /// OK packets instead of EOF packets.
         CLIENT_DEPRECATE_EOF = 1 << 24;
+        /// zstd compression of the protocol; a level ends the handshake response.
+        CLIENT_ZSTD_COMPRESSION_ALGORITHM = 1 << 26;
         /// Attributes before the text of a query.
         CLIENT_QUERY_ATTRIBUTES = 1 << 27;
     }
@@ -110,9 +116,15 @@ flag_set! {
 flag_set! {
     /// State of a session, in OK and EOF packets (`SERVER_STATUS_*`).
     StatusFlags: u16 {
+        /// A transaction is open.
+        SERVER_STATUS_IN_TRANS = 1;
         /// Autocommit is on.
         SERVER_STATUS_AUTOCOMMIT = 2;
         /// Another result follows.
         SERVER_MORE_RESULTS_EXISTS = 8;
+        /// Rows wait for COM_STMT_FETCH.
+        SERVER_STATUS_CURSOR_EXISTS = 64;
+        /// The last row was fetched.
+        SERVER_STATUS_LAST_ROW_SENT = 128;
     }
 }

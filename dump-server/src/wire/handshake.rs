@@ -7,6 +7,9 @@ use super::flags::{CapabilityFlags, StatusFlags};
 
 use super::cursor::{Cursor, Short};
 
+/// Level of zstd compression when the client names none, as in MySQL.
+const ZSTD_LEVEL_DEFAULT: u8 = 3;
+
 /// Length of an authentication salt.
 pub(crate) const SALT_LEN: usize = 20;
 
@@ -29,11 +32,13 @@ impl Salt {
 }
 
 /// What this server offers; `tls` adds CLIENT_SSL, which must then work (several clients take it whenever offered).
+/// Compression is offered always: clients take it only when told to.
 pub(crate) fn offered(tls: bool) -> CapabilityFlags {
     let mut caps = CapabilityFlags::CLIENT_LONG_PASSWORD
         | CapabilityFlags::CLIENT_FOUND_ROWS
         | CapabilityFlags::CLIENT_LONG_FLAG
         | CapabilityFlags::CLIENT_CONNECT_WITH_DB
+        | CapabilityFlags::CLIENT_COMPRESS
         | CapabilityFlags::CLIENT_IGNORE_SPACE
         | CapabilityFlags::CLIENT_PROTOCOL_41
         | CapabilityFlags::CLIENT_INTERACTIVE
@@ -41,10 +46,12 @@ pub(crate) fn offered(tls: bool) -> CapabilityFlags {
         | CapabilityFlags::CLIENT_SECURE_CONNECTION
         | CapabilityFlags::CLIENT_MULTI_STATEMENTS
         | CapabilityFlags::CLIENT_MULTI_RESULTS
+        | CapabilityFlags::CLIENT_PS_MULTI_RESULTS
         | CapabilityFlags::CLIENT_PLUGIN_AUTH
         | CapabilityFlags::CLIENT_CONNECT_ATTRS
         | CapabilityFlags::CLIENT_PLUGIN_AUTH_LENENC_CLIENT_DATA
         | CapabilityFlags::CLIENT_DEPRECATE_EOF
+        | CapabilityFlags::CLIENT_ZSTD_COMPRESSION_ALGORITHM
         | CapabilityFlags::CLIENT_QUERY_ATTRIBUTES;
     if tls {
         caps |= CapabilityFlags::CLIENT_SSL;
@@ -103,8 +110,8 @@ pub(crate) enum ClientHello {
 pub(crate) struct HandshakeResponse {
     /// Capabilities the client takes.
     pub capabilities: CapabilityFlags,
-    /// Its collation's id (low byte).
-    pub collation: u8,
+    /// Its collation's id; the handshake carries the low byte only.
+    pub collation: u16,
     /// User name.
     pub user: String,
     /// First answer to the salt, for the plugin below.
@@ -115,6 +122,8 @@ pub(crate) struct HandshakeResponse {
     pub plugin: Option<String>,
     /// `program_name` of the connection attributes.
     pub program: Option<String>,
+    /// Level of zstd compression the client asks for.
+    pub zstd_level: u8,
 }
 
 impl std::fmt::Debug for HandshakeResponse {
@@ -159,12 +168,13 @@ impl ClientHello {
         };
         let mut response = HandshakeResponse {
             capabilities,
-            collation,
+            collation: collation.into(),
             user,
             auth: auth.to_vec(),
             database: None,
             plugin: None,
             program: None,
+            zstd_level: ZSTD_LEVEL_DEFAULT,
         };
         if capabilities.contains(CapabilityFlags::CLIENT_CONNECT_WITH_DB) {
             let database = text(c.c_str());
@@ -176,7 +186,48 @@ impl ClientHello {
         if capabilities.contains(CapabilityFlags::CLIENT_CONNECT_ATTRS) && !c.is_empty() {
             response.program = program_name(&mut c)?;
         }
+        if capabilities.contains(CapabilityFlags::CLIENT_ZSTD_COMPRESSION_ALGORITHM) {
+            response.zstd_level = c.u8().unwrap_or(ZSTD_LEVEL_DEFAULT);
+        }
         Ok(Self::Response(response))
+    }
+}
+
+impl HandshakeResponse {
+    /// Parses what follows the command byte of COM_CHANGE_USER; `caps` were negotiated when the client connected.
+    ///
+    /// # Errors
+    /// When it ends too early.
+    pub(crate) fn of_change_user(payload: &[u8], caps: CapabilityFlags) -> Result<Self, Short> {
+        let mut c = Cursor::new(payload);
+        let user = text(c.c_str());
+        let auth = if caps.contains(CapabilityFlags::CLIENT_SECURE_CONNECTION) {
+            c.short_str()?
+        } else {
+            c.c_str()
+        };
+        let mut response = Self {
+            capabilities: caps,
+            collation: 0,
+            user,
+            auth: auth.to_vec(),
+            database: Some(text(c.c_str())).filter(|d| !d.is_empty()),
+            plugin: None,
+            program: None,
+            zstd_level: ZSTD_LEVEL_DEFAULT,
+        };
+        // Clients of old end here.
+        if c.is_empty() {
+            return Ok(response);
+        }
+        response.collation = c.u16()?;
+        if caps.contains(CapabilityFlags::CLIENT_PLUGIN_AUTH) && !c.is_empty() {
+            response.plugin = Some(text(c.c_str())).filter(|p| !p.is_empty());
+        }
+        if caps.contains(CapabilityFlags::CLIENT_CONNECT_ATTRS) && !c.is_empty() {
+            response.program = program_name(&mut c)?;
+        }
+        Ok(response)
     }
 }
 
@@ -280,6 +331,39 @@ mod tests {
     }
 
     #[test]
+    fn a_change_of_user_names_all_or_only_the_start() {
+        let caps = offered(false);
+        let mut payload = b"other\0\x03abcshop\0\xff\0mysql_native_password\0".to_vec();
+        let mut attrs = Vec::new();
+        put_lenenc_str(&mut attrs, b"program_name");
+        put_lenenc_str(&mut attrs, b"mysqltest");
+        put_lenenc(&mut payload, attrs.len() as u64);
+        payload.extend_from_slice(&attrs);
+        let r = HandshakeResponse::of_change_user(&payload, caps).unwrap();
+        assert_eq!(
+            (r.user.as_str(), &r.auth[..], r.collation),
+            ("other", &b"abc"[..], 255)
+        );
+        assert_eq!(r.database.as_deref(), Some("shop"));
+        assert_eq!(r.plugin.as_deref(), Some("mysql_native_password"));
+        assert_eq!(r.program.as_deref(), Some("mysqltest"));
+        let r = HandshakeResponse::of_change_user(b"u\0\0\0", caps).unwrap();
+        assert_eq!((r.auth.len(), r.database, r.plugin), (0, None, None));
+        assert_eq!(
+            HandshakeResponse::of_change_user(b"u\0\x09abc", caps),
+            Err(Short)
+        );
+    }
+
+    #[test]
+    fn zstd_clients_end_with_their_level() {
+        let mut tail = b"u\0\0caching_sha2_password\0".to_vec();
+        tail.push(7);
+        let caps = 0x0400_0000 | 0x0008_a200;
+        assert_eq!(response(&hello(caps, &tail)).zstd_level, 7);
+    }
+
+    #[test]
     fn an_ssl_request_is_the_32_byte_prefix() {
         assert_eq!(
             ClientHello::parse(&hello(0x00be_aa85, b"")),
@@ -347,6 +431,7 @@ mod tests {
         #[test]
         fn any_first_packet_is_parsed_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             let _ = ClientHello::parse(&bytes);
+            let _ = HandshakeResponse::of_change_user(&bytes, offered(true));
             let mut with_41 = bytes;
             if let Some(b) = with_41.get_mut(1) {
                 *b |= 2;

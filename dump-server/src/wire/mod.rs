@@ -5,7 +5,9 @@
 //! documentation.
 
 pub(crate) mod auth;
+pub(crate) mod binary;
 pub(crate) mod command;
+pub(crate) mod compress;
 pub(crate) mod cursor;
 pub(crate) mod errors;
 pub(crate) mod flags;
@@ -13,5 +15,6 @@ pub(crate) mod handshake;
 pub(crate) mod packet;
 pub(crate) mod reply;
 pub(crate) mod resultset;
+pub(crate) mod semisync;
 
 pub(crate) use flags::{CapabilityFlags, StatusFlags};

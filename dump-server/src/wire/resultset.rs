@@ -7,6 +7,7 @@ use std::borrow::Cow;
 
 use super::flags::{CapabilityFlags, StatusFlags};
 
+use super::binary;
 use super::cursor::{put_lenenc, put_lenenc_str};
 use super::packet::PacketWriter;
 use super::reply::{put_eof, put_result_end};
@@ -16,10 +17,24 @@ pub(crate) const BINARY_COLLATION: u16 = 63;
 
 /// Column types used here, by MySQL's numbers.
 pub(crate) mod types {
-    /// NULL literal.
-    pub(crate) const NULL: u8 = 0x06;
+    /// TINYINT.
+    pub(crate) const TINY: u8 = 0x01;
+    /// SMALLINT.
+    pub(crate) const SHORT: u8 = 0x02;
     /// INT.
     pub(crate) const LONG: u8 = 0x03;
+    /// FLOAT.
+    pub(crate) const FLOAT: u8 = 0x04;
+    /// NULL literal.
+    pub(crate) const NULL: u8 = 0x06;
+    /// TIMESTAMP.
+    pub(crate) const TIMESTAMP: u8 = 0x07;
+    /// MEDIUMINT.
+    pub(crate) const INT24: u8 = 0x09;
+    /// DATE.
+    pub(crate) const DATE: u8 = 0x0a;
+    /// YEAR.
+    pub(crate) const YEAR: u8 = 0x0d;
     /// BIGINT.
     pub(crate) const LONGLONG: u8 = 0x08;
     /// DATETIME.
@@ -207,13 +222,38 @@ impl ResultSet {
         status: StatusFlags,
         out: &mut PacketWriter<'_>,
     ) {
-        out.packet(|o| put_lenenc(o, self.columns.len() as u64));
-        for column in &self.columns {
-            out.packet(|o| column.put(charset, o));
-        }
+        self.put_columns(charset, out);
         if !caps.contains(CapabilityFlags::CLIENT_DEPRECATE_EOF) {
             out.packet(|o| put_eof(status, o));
         }
+    }
+
+    /// Writes the number of columns and their definitions.
+    pub(crate) fn put_columns(&self, charset: ResultCharset, out: &mut PacketWriter<'_>) {
+        out.packet(|o| put_lenenc(o, self.columns.len() as u64));
+        self.put_definitions(charset, out);
+    }
+
+    /// Writes the columns' definitions alone.
+    pub(crate) fn put_definitions(&self, charset: ResultCharset, out: &mut PacketWriter<'_>) {
+        for column in &self.columns {
+            out.packet(|o| column.put(charset, o));
+        }
+    }
+
+    /// Writes the whole answer with binary rows.
+    pub(crate) fn put_binary(
+        &self,
+        caps: CapabilityFlags,
+        charset: ResultCharset,
+        status: StatusFlags,
+        out: &mut PacketWriter<'_>,
+    ) {
+        self.put_header(caps, charset, status, out);
+        for row in &self.rows {
+            out.packet(|o| binary::put_row(&self.columns, row, o));
+        }
+        out.packet(|o| put_result_end(caps, status, o));
     }
 
     /// Writes the whole answer.
@@ -232,7 +272,8 @@ impl ResultSet {
     }
 }
 
-fn put_row(row: &[Cell], out: &mut Vec<u8>) {
+/// Appends a row of the text protocol.
+pub(crate) fn put_row(row: &[Cell], out: &mut Vec<u8>) {
     for cell in row {
         match cell {
             Some(text) => put_lenenc_str(out, text.as_bytes()),

@@ -5,12 +5,25 @@
 use tributary_binlog::{ChecksumAlg, EventHeader, EventType, HEADER_LEN, Heartbeat, Rotate, flags};
 
 use crate::wire::packet::PacketWriter;
+use crate::wire::semisync::MAGIC;
 
 /// Who sends, and with which checksums.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Maker {
     pub(super) server_id: u32,
+    pub(super) semi_sync: bool,
     pub(super) alg: ChecksumAlg,
+}
+
+/// What stands before an event in its packet: the mark of an event, and with semi-synchronous replication whether the client
+/// must acknowledge it.
+#[inline]
+pub(super) fn lead(semi_sync: bool, acknowledge: bool) -> &'static [u8] {
+    match (semi_sync, acknowledge) {
+        (false, _) => &[0],
+        (true, false) => &[0, MAGIC, 0],
+        (true, true) => &[0, MAGIC, 1],
+    }
 }
 
 impl Maker {
@@ -64,7 +77,7 @@ impl Maker {
             event.extend_from_slice(&crc.to_le_bytes());
         }
         out.packet(|o| {
-            o.push(0);
+            o.extend_from_slice(lead(self.semi_sync, false));
             o.extend_from_slice(&event);
         });
     }

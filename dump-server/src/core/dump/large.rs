@@ -19,11 +19,13 @@ pub(crate) struct LargeEvent {
     alg: ChecksumAlg,
     payload_left: u64,
     packet_left: usize,
-    marker_sent: bool,
+    lead: &'static [u8],
+    lead_sent: bool,
 }
 
 impl LargeEvent {
-    pub(super) fn new(offset: u64, size: u32, alg: ChecksumAlg) -> Self {
+    /// `lead` stands before the event in its packet.
+    pub(super) fn new(offset: u64, size: u32, alg: ChecksumAlg, lead: &'static [u8]) -> Self {
         Self {
             offset,
             size: size.into(),
@@ -31,10 +33,10 @@ impl LargeEvent {
             checked: 0,
             stored: Vec::new(),
             alg,
-            // The event and the byte that marks it as one.
-            payload_left: u64::from(size) + 1,
+            payload_left: u64::from(size) + lead.len() as u64,
             packet_left: 0,
-            marker_sent: false,
+            lead,
+            lead_sent: false,
         }
     }
 
@@ -65,9 +67,9 @@ impl LargeEvent {
             self.is_sound(),
             "an event is sent only after it was checked"
         );
-        if !self.marker_sent {
-            self.marker_sent = true;
-            self.put_bytes(&[0], seq, out);
+        if !self.lead_sent {
+            self.lead_sent = true;
+            self.put_bytes(self.lead, seq, out);
         }
         self.put_bytes(piece, seq, out);
     }
@@ -96,7 +98,7 @@ impl LargeEvent {
     }
 
     fn last_was_full(&self) -> bool {
-        (self.size + 1).is_multiple_of(PACKET_PAYLOAD_MAX as u64)
+        (self.size + self.lead.len() as u64).is_multiple_of(PACKET_PAYLOAD_MAX as u64)
     }
 
     fn begin_packet(&mut self, seq: &mut u8, out: &mut Vec<u8>) {
@@ -132,7 +134,7 @@ mod tests {
             2 * full + 3,
         ] {
             let bytes = event(size);
-            let mut large = LargeEvent::new(4, size as u32, ChecksumAlg::Crc32);
+            let mut large = LargeEvent::new(4, size as u32, ChecksumAlg::Crc32, &[0]);
             bytes.chunks(99_991).for_each(|piece| large.check(piece));
             assert!(large.is_sound(), "{size}");
             let (mut out, mut seq) = (Vec::new(), 250u8);
@@ -155,10 +157,10 @@ mod tests {
     fn one_wrong_byte_is_found_before_anything_is_sent() {
         let mut bytes = event(400_000);
         bytes[200_000] ^= 1;
-        let mut large = LargeEvent::new(4, 400_000, ChecksumAlg::Crc32);
+        let mut large = LargeEvent::new(4, 400_000, ChecksumAlg::Crc32, &[0]);
         bytes.chunks(65_536).for_each(|piece| large.check(piece));
         assert!(!large.is_sound());
-        let short = LargeEvent::new(4, 400_000, ChecksumAlg::None);
+        let short = LargeEvent::new(4, 400_000, ChecksumAlg::None, &[0]);
         assert!(!short.is_sound(), "missing bytes are no sound event either");
     }
 }

@@ -44,6 +44,8 @@ pub(crate) struct DumpOptions {
     pub mariadb: bool,
     /// UUID of the replica, if it said.
     pub uuid: Option<String>,
+    /// Semi-synchronous replication: each packet has two bytes more, and the client acknowledges what it receives.
+    pub semi_sync: bool,
 }
 
 /// Everything a dump is made from.
@@ -57,7 +59,7 @@ pub(crate) struct DumpRequest {
 
 impl DumpOptions {
     /// Reads the session's variables; `@source_*` come before `@master_*`.
-    pub(crate) fn of(state: &SessionState) -> Self {
+    pub(crate) fn of(state: &SessionState, semi_sync_spoken: bool) -> Self {
         let vars = &state.vars;
         let checksum = match vars.user_text(&["source_binlog_checksum", "master_binlog_checksum"]) {
             None => ChecksumWish::Unaware,
@@ -73,8 +75,19 @@ impl DumpOptions {
             heartbeat: nanos.map(|n| Duration::from_nanos(n as u64).max(HEARTBEAT_MIN)),
             mariadb: vars.user("mariadb_slave_capability").is_some(),
             uuid: state.replica_uuid(),
+            semi_sync: semi_sync_spoken && wants_semi_sync(state),
         }
     }
+}
+
+/// The variable is `rpl_semi_sync_slave` before MySQL 8.0.26 and in MariaDB.
+fn wants_semi_sync(state: &SessionState) -> bool {
+    let wish = ["rpl_semi_sync_replica", "rpl_semi_sync_slave"];
+    let number = state
+        .vars
+        .user_text(&wish)
+        .and_then(|t| t.parse::<i64>().ok());
+    number.is_some_and(|n| n != 0)
 }
 
 impl DumpRequest {

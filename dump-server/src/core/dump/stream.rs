@@ -9,7 +9,7 @@ use tributary_binlog::{
 };
 use tributary_flow::limits::EVENT_BYTES_MAX;
 
-use super::artificial::Maker;
+use super::artificial::{Maker, lead};
 use super::large::LargeEvent;
 use super::plan::FIRST_EVENT;
 use super::{ChecksumWish, DumpRequest, DumpStart};
@@ -53,6 +53,31 @@ pub(crate) struct DumpStream {
     in_skipped_group: bool,
     skipped_to: Option<u64>,
     events: u64,
+    acks: Option<AckRule>,
+}
+
+/// When a client with semi-synchronous replication is asked to acknowledge: at the end of what is durable, and on the way
+/// there once in a while.
+#[derive(Debug, Default)]
+struct AckRule {
+    durable_end: u64,
+    bytes: u64,
+}
+
+/// Most bytes of whole transactions sent without asking for an acknowledgement.
+const UNACKNOWLEDGED_BYTES_MAX: u64 = 256 << 10;
+
+impl AckRule {
+    #[inline]
+    fn asks(&mut self, event_type: EventType, size: u64, end: u64) -> bool {
+        self.bytes += size;
+        let due = self.bytes >= UNACKNOWLEDGED_BYTES_MAX && event_type == EventType::XID;
+        let asks = due || end == self.durable_end;
+        if asks {
+            self.bytes = 0;
+        }
+        asks
+    }
 }
 
 impl DumpStream {
@@ -74,6 +99,7 @@ impl DumpStream {
             in_skipped_group: false,
             skipped_to: None,
             events: 0,
+            acks: request.options.semi_sync.then(AckRule::default),
         }
     }
 
@@ -85,6 +111,13 @@ impl DumpStream {
     /// Where the next block must start.
     pub(crate) fn offset(&self) -> u64 {
         self.offset
+    }
+
+    /// The file's durable end, as far as it is known.
+    pub(crate) fn ends_at(&mut self, durable_end: u64) {
+        if let Some(acks) = &mut self.acks {
+            acks.durable_end = durable_end;
+        }
     }
 
     /// Events sent so far, artificial ones not counted.
@@ -105,6 +138,7 @@ impl DumpStream {
         };
         Maker {
             server_id: self.server_id,
+            semi_sync: self.acks.is_some(),
             alg: self.alg.unwrap_or(first),
         }
     }
@@ -179,11 +213,21 @@ impl DumpStream {
         if self.skip.is_some() && !self.wanted(&event, end)? {
             return Ok(());
         }
+        let event_type = event.header.event_type;
         self.before_send(out);
-        put_event(bytes, self.seq, out);
+        let lead = self.lead(event_type, bytes.len() as u64, end);
+        put_event(bytes, lead, self.seq, out);
         self.seq = self.seq.wrapping_add(1);
         self.events += 1;
         Ok(())
+    }
+
+    #[inline]
+    fn lead(&mut self, event_type: EventType, size: u64, end: u64) -> &'static [u8] {
+        match &mut self.acks {
+            None => lead(false, false),
+            Some(acks) => lead(true, acks.asks(event_type, size, end)),
+        }
     }
 
     /// With GTIDs: whether the event belongs to a transaction the client lacks.
@@ -295,10 +339,13 @@ impl DumpStream {
             self.offset = end;
             return Ok(None);
         }
+        let lead = self.lead(header.event_type, header.event_size.into(), end);
+        let alg = self.alg.unwrap_or_default();
         Ok(Some(LargeEvent::new(
             self.offset,
             header.event_size,
-            self.alg.unwrap_or_default(),
+            alg,
+            lead,
         )))
     }
 
@@ -354,7 +401,7 @@ impl DumpStream {
             first_is_skipped,
             fde.checksum,
         );
-        put_event(&sent, self.seq, out);
+        put_event(&sent, lead(self.acks.is_some(), false), self.seq, out);
         self.seq = self.seq.wrapping_add(1);
         self.events += 1;
         self.alg = Some(fde.checksum);
@@ -389,9 +436,10 @@ fn needed(bytes: &[u8]) -> u64 {
 
 /// Frames an event that fits in one packet.
 #[inline]
-fn put_event(event: &[u8], seq: u8, out: &mut Vec<u8>) {
-    let [a, b, c, _] = (event.len() as u32 + 1).to_le_bytes();
-    out.extend_from_slice(&[a, b, c, seq, 0]);
+fn put_event(event: &[u8], lead: &[u8], seq: u8, out: &mut Vec<u8>) {
+    let [a, b, c, _] = ((event.len() + lead.len()) as u32).to_le_bytes();
+    out.extend_from_slice(&[a, b, c, seq]);
+    out.extend_from_slice(lead);
     out.extend_from_slice(event);
 }
 

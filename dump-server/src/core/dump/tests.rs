@@ -81,6 +81,7 @@ impl Asked {
                     heartbeat: None,
                     mariadb: false,
                     uuid: None,
+                    semi_sync: false,
                 },
             },
             block: 1 << 16,

@@ -160,7 +160,7 @@ impl<'a> Env<'a> {
     }
 
     fn variable(&self, asked: Asked, name: &str) -> Result<Typed, SqlError> {
-        let variable = vars::find(name)?;
+        let variable = vars::find(name, self.server)?;
         let text = variable.value(asked, self.vars())?;
         Ok(typed_variable(variable, text))
     }
@@ -303,8 +303,11 @@ fn literal(value: &Literal) -> Result<Typed, SqlError> {
     Ok(match value {
         Literal::Null => Typed::null(),
         Literal::Boolean(b) => Typed::int((*b).into(), 1),
-        Literal::Number(text, _) => match text.parse::<u64>() {
-            Ok(n) => Typed::int(n.into(), text.len() as u32 + 1),
+        Literal::Number(text, _) => match text.parse::<i64>().map(i128::from) {
+            Ok(n) => Typed::int(n, text.len() as u32 + 1),
+            Err(_) if text.parse::<u64>().is_ok() => {
+                Typed::int(text.parse().unwrap_or_default(), text.len() as u32 + 1)
+            }
             Err(_) if text.contains(['e', 'E']) => {
                 let number = text.parse::<f64>().ok().filter(|n| n.is_finite());
                 Typed::double(number.ok_or_else(|| errors::syntax(text))?)

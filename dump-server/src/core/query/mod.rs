@@ -83,17 +83,43 @@ pub(crate) fn execute(
             t.eat("USE");
             let database = t.name_or_string().ok_or_else(|| t.syntax_error())?;
             t.expect_end()?;
-            session.database = Some(database);
+            use_database(session, server, database)?;
             Ok(Answer::Ok)
         }
-        "BEGIN" | "COMMIT" | "ROLLBACK" | "SAVEPOINT" | "RELEASE" | "UNLOCK" => Ok(Answer::Ok),
-        "START" if t.eat_all(&["START", "TRANSACTION"]) => Ok(Answer::Ok),
+        "BEGIN" => {
+            session.in_transaction = true;
+            Ok(Answer::Ok)
+        }
+        "START" if t.eat_all(&["START", "TRANSACTION"]) => {
+            session.in_transaction = true;
+            Ok(Answer::Ok)
+        }
+        "COMMIT" | "ROLLBACK" => {
+            // ROLLBACK TO SAVEPOINT ends nothing.
+            session.in_transaction &=
+                t.eat_all(&["ROLLBACK"]) && t.peek_word().as_deref() == Some("TO");
+            Ok(Answer::Ok)
+        }
+        "SAVEPOINT" | "RELEASE" | "UNLOCK" => Ok(Answer::Ok),
         "KILL" => kill(env, &mut t),
         "PURGE" => purge(env, &mut t),
         "FLUSH" => flush(env, &mut t),
         "" if t.eat_token(&Token::LParen) => select::select(env, statement).map(Answer::Rows),
         _ => Err(refused(&word, statement)),
     }
+}
+
+/// USE: any name is taken, as long as the tables of one schema are all this server could show.
+///
+/// # Errors
+/// 1049 when there is no such database.
+pub(crate) fn use_database(
+    session: &mut SessionState,
+    _server: &dyn ServerView,
+    database: String,
+) -> Result<(), SqlError> {
+    session.database = Some(database);
+    Ok(())
 }
 
 /// First words of MySQL's statements that this server does not serve.

@@ -309,12 +309,19 @@ fn project(
     Ok(table)
 }
 
+/// Longest name MySQL makes from an expression's text, in characters.
+const COLUMN_NAME_CHARS_MAX: usize = 256;
+
 fn column_name(expr: &Expr, typed: &Typed, text: Option<&String>) -> String {
-    match expr {
+    let name = match expr {
         Expr::Value(_) if !matches!(typed.value, Value::Int(_) | Value::Decimal(_)) => {
             typed.value.text().unwrap_or_else(|| "NULL".to_owned())
         }
         _ => text.cloned().unwrap_or_else(|| expr.to_string()),
+    };
+    match name.char_indices().nth(COLUMN_NAME_CHARS_MAX) {
+        Some((end, _)) => name.get(..end).unwrap_or_default().to_owned(),
+        None => name,
     }
 }
 

@@ -106,7 +106,7 @@ fn system(
             bare = rest;
         }
     }
-    let variable = vars::find(bare)?;
+    let variable = vars::find(bare, env.server)?;
     let value = system_value(env, variable, part)?;
     if scope == Target::Global {
         // This server's settings come from its configuration.

@@ -5,7 +5,9 @@ use crate::account::Privileges;
 use crate::core::query::vars::{Charset, SessionVars};
 use crate::core::view::{ClientStatus, LogFile, ReplicaRow};
 use crate::wire::CapabilityFlags;
+use crate::wire::handshake::Salt;
 use crate::wire::resultset::{flags, types};
+use std::time::Duration;
 use tributary_binlog::GtidSet;
 
 const UUID: &str = "f675df3f-e5ee-11f1-8d1c-02fc00000001";
@@ -14,7 +16,11 @@ const UUID: &str = "f675df3f-e5ee-11f1-8d1c-02fc00000001";
 #[derive(Default)]
 pub(crate) struct Still {
     pub(crate) clients: Vec<ClientStatus>,
+    pub(crate) semi_sync: bool,
 }
+
+/// The salt of an AuthSwitch.
+pub(crate) const SWITCH: Salt = Salt(*b"ABCDEFGHIJABCDEFGHIJ");
 
 impl ServerView for Still {
     fn version(&self) -> &str {
@@ -74,6 +80,19 @@ impl ServerView for Still {
     fn new_uuid(&self) -> String {
         "2297a55b-e5ef-11f1-addc-02fc00000001".to_owned()
     }
+    fn new_salt(&self) -> Salt {
+        SWITCH
+    }
+    fn timeout(&self, variable: &str) -> Duration {
+        Duration::from_secs(match variable {
+            "net_read_timeout" => 30,
+            "net_write_timeout" => 60,
+            _ => 28_800,
+        })
+    }
+    fn semi_sync(&self) -> bool {
+        self.semi_sync
+    }
 }
 
 pub(crate) fn client(id: u32, user: &str) -> ClientStatus {
@@ -88,6 +107,9 @@ pub(crate) fn client(id: u32, user: &str) -> ClientStatus {
         file: None,
         position: 0,
         caught_up: true,
+        semi_sync: false,
+        acknowledged_file: None,
+        acknowledged_position: 0,
         connected_seconds: 1,
         command_seconds: 1,
     }
@@ -106,6 +128,9 @@ fn session(privileges: Privileges) -> SessionState {
         program: None,
         tls_version: None,
         capabilities: CapabilityFlags::empty(),
+        compression: None,
+        statements: Default::default(),
+        in_transaction: false,
         charset,
     }
 }
@@ -194,7 +219,7 @@ fn a_mysql_9_replica_gets_through_its_statements() {
         c.error("SELECT @@global.rpl_semi_sync_master_enabled").0,
         1193
     );
-    let options = crate::core::dump::DumpOptions::of(&c.session);
+    let options = crate::core::dump::DumpOptions::of(&c.session, false);
     assert_eq!(options.heartbeat, Some(std::time::Duration::from_secs(3)));
     assert_eq!(options.checksum, crate::core::dump::ChecksumWish::Crc32);
     assert_eq!(
@@ -236,7 +261,7 @@ fn mariadb_replicas_get_the_errors_they_expect() {
             .rows
             .is_empty()
     );
-    assert!(crate::core::dump::DumpOptions::of(&c.session).mariadb);
+    assert!(crate::core::dump::DumpOptions::of(&c.session, false).mariadb);
 }
 
 #[test]

@@ -9,9 +9,11 @@ use sqlparser::dialect::MySqlDialect;
 use sqlparser::parser::Parser;
 use sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer, Word};
 
+use crate::wire::binary::Param;
 use crate::wire::errors::{self, SqlError};
 
-/// Longest statement that is parsed, in bytes.
+/// Longest text that is parsed, in bytes, not counting what is in quotes and comments: a token costs far more memory than
+/// its text.
 pub(crate) const STATEMENT_BYTES_MAX: usize = 1 << 20;
 
 /// Most tokens of one statement, commas and constants not counted. Operators nest one level each, and evaluation is
@@ -77,7 +79,7 @@ impl<'a> Tokens<'a> {
     /// # Errors
     /// When the text cannot be tokenized, or is longer than this server parses.
     pub(crate) fn statements(sql: &'a str) -> Result<Vec<Self>, SqlError> {
-        if sql.len() > STATEMENT_BYTES_MAX {
+        if sql.len() > STATEMENT_BYTES_MAX && unquoted_bytes(sql) > STATEMENT_BYTES_MAX {
             return Err(errors::packet_too_large());
         }
         let tokens = Tokenizer::new(&DIALECT, sql)
@@ -299,6 +301,50 @@ impl<'a> Tokens<'a> {
         }
     }
 
+    /// Puts NULL in place of each `?` (0 behind LIMIT and OFFSET), to see the shape of the result. Returns their number.
+    pub(crate) fn bind_unknown(&mut self) -> usize {
+        let mut count = 0;
+        for i in 0..self.list.len() {
+            let is_limit = |back: usize| {
+                let word = i.checked_sub(back).and_then(|at| self.list.get(at));
+                matches!(word.map(|t| &t.token.token), Some(Token::Word(w))
+                    if w.value.eq_ignore_ascii_case("LIMIT") || w.value.eq_ignore_ascii_case("OFFSET"))
+            };
+            let value = if is_limit(1) || is_limit(3) {
+                Param::Number("0".to_owned())
+            } else {
+                Param::Null
+            };
+            if let Some(placed) = self.list.get_mut(i)
+                && is_placeholder(&placed.token.token)
+            {
+                placed.token.token = literal(&value);
+                count += 1;
+            }
+        }
+        count
+    }
+
+    /// Puts values in place of the `?`s, in order; the text stays.
+    pub(crate) fn bind(&mut self, values: &[Param]) {
+        let mut values = values.iter();
+        for placed in &mut self.list {
+            if is_placeholder(&placed.token.token) {
+                placed.token.token = literal(values.next().unwrap_or(&Param::Null));
+            }
+        }
+    }
+
+    /// The tokens that are left, with their texts.
+    pub(crate) fn rest(&self) -> impl Iterator<Item = (&Token, &'a str)> {
+        self.list.iter().skip(self.pos).map(|t| {
+            (
+                &t.token.token,
+                self.sql.get(t.start..t.end).unwrap_or_default(),
+            )
+        })
+    }
+
     fn parser(&self) -> Parser<'static> {
         let tokens = self
             .list
@@ -335,6 +381,54 @@ impl<'a> Tokens<'a> {
         } else {
             Err(self.syntax_error())
         }
+    }
+}
+
+/// Bytes outside of quotes and comments, as far as they can be told without parsing.
+fn unquoted_bytes(sql: &str) -> usize {
+    let mut rest = sql.as_bytes();
+    let mut count = 0;
+    while let Some((&byte, tail)) = rest.split_first() {
+        rest = match byte {
+            b'\'' | b'"' | b'`' => behind_quote(tail, byte),
+            b'#' => behind(tail, b"\n"),
+            b'/' if tail.first() == Some(&b'*') => behind(tail, b"*/"),
+            b'-' if tail.starts_with(b"- ") => behind(tail, b"\n"),
+            _ => {
+                count += 1;
+                tail
+            }
+        };
+    }
+    count
+}
+
+fn behind<'b>(bytes: &'b [u8], end: &[u8]) -> &'b [u8] {
+    let at = bytes.windows(end.len()).position(|w| w == end);
+    at.and_then(|at| bytes.get(at + end.len()..))
+        .unwrap_or_default()
+}
+
+fn behind_quote(mut bytes: &[u8], quote: u8) -> &[u8] {
+    while let Some((&byte, tail)) = bytes.split_first() {
+        if byte == quote {
+            return tail;
+        }
+        let escaped = usize::from(byte == b'\\' && quote != b'`');
+        bytes = tail.get(escaped..).unwrap_or_default();
+    }
+    bytes
+}
+
+fn is_placeholder(token: &Token) -> bool {
+    matches!(token, Token::Placeholder(text) if text == "?")
+}
+
+fn literal(value: &Param) -> Token {
+    match value {
+        Param::Null => Token::make_keyword("NULL"),
+        Param::Number(text) => Token::Number(text.clone(), false),
+        Param::Text(text) => Token::SingleQuotedString(text.clone()),
     }
 }
 
@@ -383,6 +477,17 @@ mod tests {
         assert_eq!(tokens.string().as_deref(), Some(r"rds\_%"));
         assert_eq!(tokens.string().as_deref(), Some("it's"));
         assert_eq!(tokens.string().as_deref(), Some(r"a\b"));
+    }
+
+    #[test]
+    fn long_texts_may_be_quoted_but_not_long() {
+        let quoted = format!("SELECT '{}\\'', 1 -- x", "y;".repeat(1 << 20));
+        let statements = Tokens::statements(&quoted).unwrap();
+        assert_eq!(statements.len(), 1);
+        assert_eq!(unquoted_bytes(&quoted), "SELECT , 1 ".len());
+        assert_eq!(unquoted_bytes("a/*b;*/c#d\ne`f`\"g\\\"h\"i"), 4);
+        let commas = format!("SELECT 1{}", ",1".repeat(1 << 20));
+        assert_eq!(Tokens::statements(&commas).unwrap_err().code, 1153);
     }
 
     #[test]

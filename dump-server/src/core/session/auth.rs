@@ -5,6 +5,7 @@
 
 use super::SessionEnv;
 use crate::account::{Account, AuthPlugin};
+use crate::wire::CapabilityFlags;
 use crate::wire::auth::{
     FAST_AUTH_SUCCESS, FULL_AUTH_NEEDED, PUBLIC_KEY_REQUEST, PasswordDigests, strip_nul,
 };
@@ -53,7 +54,14 @@ impl AuthFlow {
         let account = env.accounts.find(&response.user).cloned();
         let account = account.unwrap_or_else(|| Account::unknown(&response.user));
         let plugin = account.plugin;
-        let guessed = response.plugin.as_deref() == Some(plugin.name());
+        let knows_plugins = response
+            .capabilities
+            .contains(CapabilityFlags::CLIENT_PLUGIN_AUTH);
+        let guessed = match response.plugin.as_deref() {
+            Some(guess) => guess == plugin.name(),
+            // Clients from before plugins speak mysql_native_password and cannot be switched.
+            None => !knows_plugins && plugin == AuthPlugin::MysqlNativePassword,
+        };
         let first = std::mem::take(&mut response.auth);
         let mut flow = Self {
             response,
@@ -76,6 +84,16 @@ impl AuthFlow {
         &self.account.user
     }
 
+    /// The last salt the client got: a later COM_CHANGE_USER is answered with it.
+    pub(super) fn salt(&self) -> Salt {
+        self.salt
+    }
+
+    /// True when the next packet of the client may need the RSA key, which takes a noticeable part of a second to make.
+    pub(super) fn may_need_key(&self) -> bool {
+        !self.tls && self.waiting != Waiting::Scramble
+    }
+
     /// What the session is made of.
     pub(super) fn into_parts(self) -> (HandshakeResponse, Account) {
         (self.response, self.account)
@@ -92,7 +110,9 @@ impl AuthFlow {
             Waiting::Scramble => self.scramble(payload, writer),
             Waiting::Full if self.tls => self.clear(strip_nul(payload)),
             Waiting::Full if payload == [PUBLIC_KEY_REQUEST] => {
-                let pem = env.rsa_key.public_pem();
+                let Some(pem) = env.rsa_key.public_pem() else {
+                    return DENIED;
+                };
                 writer.packet(|o| put_auth_more(pem.as_bytes(), o));
                 self.waiting = Waiting::Encrypted;
                 Verdict::More
@@ -101,9 +121,7 @@ impl AuthFlow {
             Waiting::Full | Waiting::Encrypted => {
                 match env.rsa_key.decrypt_password(payload, &self.salt) {
                     Some(password) => self.clear(&password),
-                    None => Verdict::Denied {
-                        with_password: true,
-                    },
+                    None => DENIED,
                 }
             }
         }
@@ -115,11 +133,11 @@ impl AuthFlow {
 
     fn scramble(&mut self, answer: &[u8], writer: &mut PacketWriter<'_>) -> Verdict {
         if answer.is_empty() || answer == [0] {
-            return accept_if(self.digests().is_empty_password(), false);
+            return self.accept_if(self.digests().is_empty_password(), false);
         }
         match self.account.plugin {
             AuthPlugin::MysqlNativePassword => {
-                accept_if(self.digests().verify_native(&self.salt, answer), true)
+                self.accept_if(self.digests().verify_native(&self.salt, answer), true)
             }
             AuthPlugin::CachingSha2Password => {
                 let fast = self.digests().verify_sha2(&self.salt, answer);
@@ -130,7 +148,7 @@ impl AuthFlow {
                 };
                 writer.packet(|o| put_auth_more(&[next], o));
                 if fast {
-                    return Verdict::Accepted;
+                    return self.accept_if(true, true);
                 }
                 self.waiting = Waiting::Full;
                 Verdict::More
@@ -139,14 +157,19 @@ impl AuthFlow {
     }
 
     fn clear(&self, password: &[u8]) -> Verdict {
-        accept_if(self.digests().verify_clear(password), !password.is_empty())
+        self.accept_if(self.digests().verify_clear(password), !password.is_empty())
+    }
+
+    /// An account that requires TLS fails in clear like one with another password, as in MySQL.
+    fn accept_if(&self, known: bool, with_password: bool) -> Verdict {
+        if known && (self.tls || !self.account.require_tls) {
+            Verdict::Accepted
+        } else {
+            Verdict::Denied { with_password }
+        }
     }
 }
 
-fn accept_if(known: bool, with_password: bool) -> Verdict {
-    if known {
-        Verdict::Accepted
-    } else {
-        Verdict::Denied { with_password }
-    }
-}
+const DENIED: Verdict = Verdict::Denied {
+    with_password: true,
+};

@@ -4,22 +4,22 @@
 //! [`Step`] that says what the shell must do next. No socket, clock or randomness in here.
 
 mod auth;
+mod commands;
+pub(crate) mod prepared;
 pub(crate) mod state;
 
 use self::auth::{AuthFlow, Verdict};
 use self::state::SessionState;
-use super::dump::{DumpOptions, DumpRequest};
-use super::query::tokens::Tokens;
-use super::query::vars::{Charset, SessionVars};
-use super::query::{self, AdminRequest, Answer, EventsRequest};
+use super::dump::DumpRequest;
+use super::query::{AdminRequest, EventsRequest};
 use super::view::ServerView;
 use crate::account::{Accounts, AuthPlugin};
 use crate::rsa_key::RsaKey;
-use crate::wire::command::{Command, CommandError};
+use crate::wire::command::Command;
 use crate::wire::errors::{self, SqlError};
 use crate::wire::handshake::{self, ClientHello, Greeting, HandshakeResponse, Salt};
 use crate::wire::packet::{Packet, PacketWriter};
-use crate::wire::reply::{put_eof, put_err, put_ok};
+use crate::wire::reply::{put_err, put_ok};
 use crate::wire::{CapabilityFlags, StatusFlags};
 
 /// What is known of a connection before its first byte.
@@ -31,10 +31,8 @@ pub(crate) struct ConnectionFacts {
     pub host: String,
     /// True when CLIENT_SSL is offered.
     pub tls_offered: bool,
-    /// Salt of the greeting.
+    /// The last salt the client got: first that of the greeting.
     pub salt: Salt,
-    /// Salt for an AuthSwitch.
-    pub switch_salt: Salt,
 }
 
 /// What the session may look at while it handles a packet.
@@ -85,6 +83,8 @@ pub(crate) struct Reply {
     pub capabilities: CapabilityFlags,
     /// Status flags.
     pub status: StatusFlags,
+    /// True when rows are of the binary protocol.
+    pub binary: bool,
 }
 
 enum Phase {
@@ -137,6 +137,15 @@ impl Session {
         match &self.phase {
             Phase::Ready(state) => Some(state),
             _ => None,
+        }
+    }
+
+    /// True when handling this packet may take long: it is a statement, or it needs the RSA key.
+    pub(crate) fn is_slow(&self, packet: &Packet) -> bool {
+        match &self.phase {
+            Phase::Ready(_) => Command::may_take_long(&packet.payload),
+            Phase::Auth(flow) => flow.may_need_key(),
+            Phase::Hello | Phase::Closed => false,
         }
     }
 
@@ -206,7 +215,7 @@ impl Session {
         env: SessionEnv<'_>,
         writer: &mut PacketWriter<'_>,
     ) -> Step {
-        let salts = (self.facts.salt, self.facts.switch_salt);
+        let salts = (self.facts.salt, env.view.new_salt());
         let (flow, verdict) =
             AuthFlow::start(response, salts, self.tls_version.is_some(), env, writer);
         self.judge(Box::new(flow), verdict, writer)
@@ -219,6 +228,7 @@ impl Session {
         writer: &mut PacketWriter<'_>,
     ) -> Step {
         self.user = Some(flow.user().to_owned());
+        self.facts.salt = flow.salt();
         match verdict {
             Verdict::More => {
                 self.phase = Phase::Auth(flow);
@@ -230,7 +240,7 @@ impl Session {
                 Step::Close
             }
             Verdict::Accepted => {
-                let state = self.session_state(*flow);
+                let state = SessionState::new(&self.facts, self.tls_version.clone(), *flow);
                 writer.packet(|o| put_ok(0, state.status(), o));
                 self.phase = Phase::Ready(Box::new(state));
                 Step::Authenticated
@@ -238,91 +248,20 @@ impl Session {
         }
     }
 
-    fn session_state(&self, flow: AuthFlow) -> SessionState {
-        let (response, account) = flow.into_parts();
-        let charset = Charset::by_id(response.collation.into());
-        SessionState {
-            connection_id: self.facts.id,
-            user: account.user,
-            host: self.facts.host.clone(),
-            database: response.database,
-            privileges: account.privileges,
-            vars: SessionVars::new(charset),
-            replica: None,
-            program: response.program,
-            tls_version: self.tls_version.clone(),
-            capabilities: response.capabilities & handshake::offered(true),
-            charset,
-        }
-    }
-
-    fn command(
+    /// COM_CHANGE_USER: authenticates anew; what the session held is gone whatever comes of it.
+    fn change_user(
         &mut self,
         payload: &[u8],
         env: SessionEnv<'_>,
         writer: &mut PacketWriter<'_>,
     ) -> Step {
-        let Phase::Ready(state) = &mut self.phase else {
-            return Step::Close;
-        };
-        let status = state.status();
-        let command = match Command::parse(payload, state.capabilities) {
-            Ok(command) => command,
-            Err(error) => return self.malformed(error, writer),
-        };
-        match command {
-            Command::Quit => {
-                self.phase = Phase::Closed;
-                return Step::Close;
-            }
-            Command::Query(sql) => return query_step(state, &sql, env, writer),
-            Command::Dump(dump) => return dump_step(state, dump, writer),
-            Command::ProcessKill(id) => {
-                return match query::may_kill(state, env.view, id.into()) {
-                    Ok(id) => Step::Deferred(Deferred::Kill(id), reply(state, writer)),
-                    Err(error) => fail(&error, writer),
-                };
-            }
-            Command::InitDb(database) => state.database = Some(database),
-            Command::ResetConnection => state.reset(),
-            Command::Ping => {}
-            Command::SetOption { multi_statements } => {
-                state
-                    .capabilities
-                    .set(CapabilityFlags::CLIENT_MULTI_STATEMENTS, multi_statements);
-                writer.packet(|o| put_eof(status, o));
-                return Step::Continue;
-            }
-            Command::Debug => {
-                writer.packet(|o| put_eof(status, o));
-                return Step::Continue;
-            }
-            Command::Statistics => {
-                let text = statistics(env.view);
-                writer.packet(|o| o.extend_from_slice(text.as_bytes()));
-                return Step::Continue;
-            }
-            Command::RegisterReplica(replica) => {
-                if let Err(error) = state.privileges.need_slave() {
-                    return fail(&error, writer);
-                }
-                state.replica = Some(replica);
-            }
-            Command::Unknown(_) => return fail(&errors::unknown_command(), writer),
-        }
-        writer.packet(|o| put_ok(0, status, o));
-        Step::Continue
-    }
-
-    /// MySQL keeps the connection after a malformed command, and closes it after a malformed GTID set.
-    fn malformed(&mut self, error: CommandError, writer: &mut PacketWriter<'_>) -> Step {
-        match error {
-            CommandError::Malformed => fail(&errors::malformed_packet(), writer),
-            CommandError::GtidSet => {
-                self.phase = Phase::Closed;
-                writer.packet(|o| put_err(&errors::malformed_gtid_encoding(), o));
-                Step::Close
-            }
+        let caps = self
+            .state()
+            .map_or(CapabilityFlags::empty(), |s| s.capabilities);
+        self.phase = Phase::Closed;
+        match HandshakeResponse::of_change_user(payload, caps) {
+            Ok(response) => self.authenticate(response, env, writer),
+            Err(_) => self.refuse(&errors::malformed_packet(), writer),
         }
     }
 }
@@ -330,98 +269,6 @@ impl Session {
 /// A message of several packets ends with a sequence number of its own.
 fn is_multi_packet(packet: &Packet) -> bool {
     packet.payload.len() >= tributary_flow::limits::PACKET_PAYLOAD_MAX
-}
-
-fn fail(error: &SqlError, writer: &mut PacketWriter<'_>) -> Step {
-    writer.packet(|o| put_err(error, o));
-    Step::Continue
-}
-
-fn reply(state: &SessionState, writer: &PacketWriter<'_>) -> Reply {
-    Reply {
-        seq: writer.seq(),
-        capabilities: state.capabilities,
-        status: state.status(),
-    }
-}
-
-fn dump_step(
-    state: &SessionState,
-    dump: crate::wire::command::DumpCommand,
-    writer: &mut PacketWriter<'_>,
-) -> Step {
-    if let Err(error) = state.privileges.need_slave() {
-        return fail(&error, writer);
-    }
-    Step::Dump(Box::new(DumpRequest {
-        command: dump,
-        options: DumpOptions::of(state),
-    }))
-}
-
-fn query_step(
-    state: &mut SessionState,
-    sql: &str,
-    env: SessionEnv<'_>,
-    writer: &mut PacketWriter<'_>,
-) -> Step {
-    let statements = match Tokens::statements(sql) {
-        Ok(statements) => statements,
-        Err(error) => return fail(&error, writer),
-    };
-    let multi = state
-        .capabilities
-        .contains(CapabilityFlags::CLIENT_MULTI_STATEMENTS);
-    match statements.as_slice() {
-        [] => return fail(&errors::empty_query(), writer),
-        [_, second, ..] if !multi => return fail(&second.syntax_error(), writer),
-        _ => {}
-    }
-    let last = statements.len() - 1;
-    for (i, statement) in statements.iter().enumerate() {
-        let answer = match query::execute(statement, state, env.view) {
-            Ok(answer) => answer,
-            Err(error) => return fail(&error, writer),
-        };
-        let mut status = state.status();
-        status.set(StatusFlags::SERVER_MORE_RESULTS_EXISTS, i < last);
-        let deferred = match answer {
-            Answer::Ok => {
-                writer.packet(|o| put_ok(0, status, o));
-                continue;
-            }
-            Answer::Rows(rows) => {
-                rows.put(state.capabilities, state.vars.results(), status, writer);
-                continue;
-            }
-            Answer::Events(request) => Deferred::Events(request),
-            Answer::Kill(id) => Deferred::Kill(id),
-            Answer::Admin(request) => Deferred::Admin(request),
-        };
-        if i < last {
-            let error = errors::not_supported("this statement before another in one query");
-            return fail(&error, writer);
-        }
-        return Step::Deferred(deferred, reply(state, writer));
-    }
-    Step::Continue
-}
-
-fn statistics(view: &dyn ServerView) -> String {
-    let status = view.status();
-    let value = |name: &str| {
-        status
-            .iter()
-            .find(|(n, _)| *n == name)
-            .map_or("0", |(_, value)| value.as_str())
-    };
-    format!(
-        "Uptime: {}  Threads: {}  Questions: {}  Slow queries: 0  Opens: 0  Flush tables: 0  Open tables: 0  \
-         Queries per second avg: 0.000",
-        value("Uptime"),
-        value("Threads_connected"),
-        value("Questions"),
-    )
 }
 
 #[cfg(test)]

@@ -2,13 +2,18 @@
 //!
 //! In: the outcome of authentication. Out: the state statements read and change.
 
+use super::ConnectionFacts;
+use super::auth::AuthFlow;
+use super::prepared::Statements;
 use crate::account::Privileges;
-use crate::core::query::vars::{Charset, SessionVars};
+use crate::core::query::vars::{self, Charset, SessionVars};
 use crate::wire::command::RegisterReplica;
+use crate::wire::compress::Algorithm;
+use crate::wire::handshake;
 use crate::wire::{CapabilityFlags, StatusFlags};
 
 /// One authenticated session.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct SessionState {
     /// Connection id.
     pub connection_id: u32,
@@ -30,23 +35,73 @@ pub(crate) struct SessionState {
     pub tls_version: Option<String>,
     /// Negotiated capabilities; COM_SET_OPTION changes them.
     pub capabilities: CapabilityFlags,
+    /// Compression both sides agreed on.
+    pub compression: Option<Algorithm>,
+    /// Prepared statements.
+    pub statements: Statements,
+    /// True between START TRANSACTION and its end: drivers look at the flag.
+    pub in_transaction: bool,
     pub(crate) charset: Charset,
 }
 
 impl SessionState {
-    /// Status flags of replies.
-    pub(crate) fn status(&self) -> StatusFlags {
-        if self.vars.autocommit() {
-            StatusFlags::SERVER_STATUS_AUTOCOMMIT
-        } else {
-            StatusFlags::empty()
-        }
+    /// The state right after authentication.
+    pub(super) fn new(
+        facts: &ConnectionFacts,
+        tls_version: Option<String>,
+        flow: AuthFlow,
+    ) -> Self {
+        let (response, account) = flow.into_parts();
+        let charset = Charset::by_id(response.collation);
+        let capabilities = response.capabilities & handshake::offered(true);
+        let mut state = Self {
+            connection_id: facts.id,
+            user: account.user,
+            host: facts.host.clone(),
+            database: response.database,
+            privileges: account.privileges,
+            vars: SessionVars::new(charset),
+            replica: None,
+            program: response.program,
+            tls_version,
+            capabilities,
+            compression: Algorithm::negotiated(capabilities, response.zstd_level),
+            statements: Statements::default(),
+            in_transaction: false,
+            charset,
+        };
+        state.reset();
+        state
     }
 
-    /// Back to the state right after authentication.
+    /// Status flags of replies.
+    pub(crate) fn status(&self) -> StatusFlags {
+        let mut status = StatusFlags::empty();
+        status.set(
+            StatusFlags::SERVER_STATUS_AUTOCOMMIT,
+            self.vars.autocommit(),
+        );
+        status.set(StatusFlags::SERVER_STATUS_IN_TRANS, self.in_transaction);
+        status
+    }
+
+    /// Back to the state right after authentication; the default database stays, as in MySQL.
     pub(crate) fn reset(&mut self) {
         self.vars = SessionVars::new(self.charset);
         self.replica = None;
+        self.statements = Statements::default();
+        self.in_transaction = false;
+    }
+
+    /// The name of the variable that limits this client's silence: people may be silent for longer.
+    pub(crate) fn silence_variable(&self) -> &'static str {
+        let people = self
+            .capabilities
+            .contains(CapabilityFlags::CLIENT_INTERACTIVE);
+        match people && self.vars.system(vars::WAIT_TIMEOUT).is_none() {
+            true => vars::INTERACTIVE_TIMEOUT,
+            false => vars::WAIT_TIMEOUT,
+        }
     }
 
     /// The UUID a replica announced.

@@ -4,11 +4,10 @@ use aws_lc_rs::digest::{self, SHA1_FOR_LEGACY_USE_ONLY, SHA256};
 
 use super::*;
 use crate::account::{Account, Privileges};
-use crate::core::query::tests::{Still, client};
+use crate::core::query::tests::{SWITCH, Still, client};
 use crate::wire::packet::PacketDecoder;
 
 const SALT: Salt = Salt(*b"0123456789abcdefghij");
-const SWITCH: Salt = Salt(*b"ABCDEFGHIJABCDEFGHIJ");
 
 fn hash(sha1: bool, data: &[u8]) -> Vec<u8> {
     let algorithm = if sha1 {
@@ -58,6 +57,7 @@ impl Wire {
                 AuthPlugin::default(),
                 Privileges::default(),
             ),
+            account("secure", AuthPlugin::default()).with_tls_required(true),
             Account::new("nopw", "", AuthPlugin::default(), Privileges::default()),
         ]);
         let facts = ConnectionFacts {
@@ -65,12 +65,12 @@ impl Wire {
             host: "h".into(),
             tls_offered,
             salt: SALT,
-            switch_salt: SWITCH,
         };
         let server = Still {
             clients: vec![client(8, "repl")],
+            ..Still::default()
         };
-        let key = KEY.get_or_init(|| RsaKey::generate().unwrap()).clone();
+        let key = KEY.get_or_init(|| RsaKey::on_demand()).clone();
         let mut wire = Self {
             session: Session::new(facts),
             accounts,
@@ -332,14 +332,7 @@ fn commands_answer_as_mysql_answers_them() {
             .starts_with(b"Uptime: 9  Threads: ")
     );
     assert_eq!(wire.send(0, [0x1b, 0, 0])[0].payload, b"\xfe\0\0\x02\0");
-    for unknown in [
-        &b"\x05"[..],
-        b"\x11root\0",
-        b"\x63",
-        b"",
-        b"\x16select 1",
-        b"\x1b\x07\0",
-    ] {
+    for unknown in [&b"\x05"[..], b"\x04t\0", b"\x63", b"", b"\x1b\x07\0"] {
         wire.send(0, unknown);
         assert_eq!(wire.error(), (1047, "Unknown command".into()));
         assert_eq!(wire.step, Step::Continue);
@@ -464,4 +457,198 @@ fn kill_and_events_are_deferred_with_their_sequence_number() {
     wire.send(0, [0x1b, 0, 0]);
     wire.send(0, *b"\x03SHOW BINLOG EVENTS; SELECT 1");
     assert_eq!(wire.error().0, 1235);
+}
+
+/// A COM_CHANGE_USER to `user` with this answer.
+fn change_user(user: &str, answer: &[u8], plugin: &str) -> Vec<u8> {
+    let mut p = vec![0x11];
+    p.extend_from_slice(user.as_bytes());
+    p.push(0);
+    p.push(answer.len() as u8);
+    p.extend_from_slice(answer);
+    p.extend_from_slice(b"shop\0\xff\0");
+    p.extend_from_slice(plugin.as_bytes());
+    p.push(0);
+    p
+}
+
+#[test]
+fn a_change_of_user_starts_anew_or_ends() {
+    let mut wire = Wire::login("repl", PLAIN);
+    wire.send(0, *b"\x03SET @a = 5, wait_timeout = 9");
+    wire.send(0, *b"\x16SELECT 1");
+    // libmysqlclient answers the salt it already has.
+    let answer = sha2_answer("s3cret", &SALT);
+    let replies = wire.send(0, change_user("weak", &answer, "caching_sha2_password"));
+    assert_eq!(replies[0].payload, [1, 3]);
+    assert_eq!(replies[1].payload, b"\0\0\0\x02\0\0\0");
+    assert_eq!(
+        (&wire.step, wire.session.user()),
+        (&Step::Authenticated, Some("weak"))
+    );
+    let state = wire.session.state().unwrap();
+    assert_eq!(
+        (state.database.as_deref(), state.charset.id),
+        (Some("shop"), 255)
+    );
+    assert!(state.vars.user("a").is_none() && !state.privileges.admin);
+    wire.send(0, *b"\x17\x01\0\0\0\0\x01\0\0\0");
+    assert_eq!(wire.error().0, 1243, "statements are gone");
+    // To an account with the other plugin: switched, and from then on the new salt counts.
+    wire.send(0, change_user("maria", &answer, "caching_sha2_password"));
+    assert!(
+        wire.replies[0]
+            .payload
+            .starts_with(b"\xfemysql_native_password\0")
+    );
+    wire.send(2, native_answer("s3cret", &SWITCH));
+    assert_eq!(wire.step, Step::Authenticated);
+    wire.send(
+        0,
+        change_user(
+            "maria",
+            &native_answer("s3cret", &SALT),
+            "mysql_native_password",
+        ),
+    );
+    assert_eq!((wire.error().0, &wire.step), (1045, &Step::Close));
+    let mut wire = Wire::login("repl", PLAIN);
+    wire.send(0, *b"\x11repl\0\x20abc");
+    assert_eq!((wire.error().0, &wire.step), (1835, &Step::Close));
+}
+
+#[test]
+fn an_account_may_need_tls() {
+    for (tls, step) in [(false, Step::Close), (true, Step::Authenticated)] {
+        let mut wire = Wire::new(true);
+        let mut seq = 1;
+        if tls {
+            let mut request = (PLAIN | 0x800).to_le_bytes().to_vec();
+            request.extend_from_slice(&[0; 28]);
+            wire.send(1, request);
+            wire.session.tls_started("TLSv1.3");
+            seq = 2;
+        }
+        let answer = sha2_answer("s3cret", &SALT);
+        wire.send(
+            seq,
+            hello(PLAIN, "secure", &answer, "caching_sha2_password"),
+        );
+        assert_eq!(wire.step, step, "{tls}");
+    }
+}
+
+#[test]
+fn clients_from_before_plugins_speak_native() {
+    let mut wire = Wire::new(false);
+    let caps = PLAIN & !0x0008_0000;
+    let answer = native_answer("s3cret", &SALT);
+    wire.send(1, hello(caps, "maria", &answer, ""));
+    assert_eq!(wire.step, Step::Authenticated);
+}
+
+#[test]
+fn statements_are_prepared_executed_and_closed() {
+    let mut wire = Wire::login("repl", PLAIN);
+    let replies = wire.send(0, *b"\x16SELECT ? AS a, VERSION(), CONNECTION_ID()");
+    assert_eq!(replies[0].payload, b"\0\x01\0\0\0\x03\0\x01\0\0\0\0");
+    assert_eq!(
+        replies.len(),
+        1 + 2 + 4,
+        "parameters and columns, each with its EOF"
+    );
+    // 'x' as VAR_STRING.
+    let replies = wire.send(0, *b"\x17\x01\0\0\0\0\x01\0\0\0\0\x01\xfd\0\x01x");
+    assert_eq!(replies[0].payload, [3]);
+    let row = b"\0\0\x01x\x0f8.4.9-tributary\x07\0\0\0\0\0\0\0";
+    assert_eq!(replies[5].payload, row);
+    // The types of the last time, NULL.
+    let replies = wire.send(0, *b"\x17\x01\0\0\0\0\x01\0\0\0\x01\0");
+    assert_eq!(replies[5].payload[..2], [0, 4]);
+    // Long data counts once.
+    assert!(wire.send(0, *b"\x18\x01\0\0\0\0\0long").is_empty());
+    assert!(wire.send(0, *b"\x18\x01\0\0\0\0\0er").is_empty());
+    let replies = wire.send(0, *b"\x17\x01\0\0\0\0\x01\0\0\0\0\0");
+    assert!(replies[5].payload.starts_with(b"\0\0\x06longer"));
+    wire.send(0, *b"\x17\x01\0\0\0\0\x01\0\0\0");
+    assert_eq!(wire.error().0, 1210);
+    assert_eq!(wire.send(0, *b"\x1a\x01\0\0\0")[0].payload[0], 0);
+    assert!(wire.send(0, *b"\x19\x01\0\0\0").is_empty());
+    for gone in [
+        &b"\x17\x01\0\0\0\0\x01\0\0\0"[..],
+        b"\x1a\x01\0\0\0",
+        b"\x1c\x01\0\0\0\x05\0\0\0",
+    ] {
+        wire.send(0, gone);
+        assert_eq!(wire.error().0, 1243);
+    }
+    for (sql, code) in [
+        ("", 1065),
+        ("SELECT 1; SELECT 2", 1064),
+        ("SELECT @@nosuch", 1193),
+    ] {
+        wire.send(0, [&[0x16], sql.as_bytes()].concat());
+        assert_eq!(wire.error().0, code, "{sql}");
+    }
+    let replies = wire.send(0, *b"\x16SET @q = ?");
+    assert_eq!(replies[0].payload[5..9], [0, 0, 1, 0]);
+    wire.send(0, *b"\x17\x02\0\0\0\0\x01\0\0\0\0\x01\x01\0\xfb");
+    let replies = wire.send(0, *b"\x03SELECT @q");
+    assert_eq!(replies[3].payload, b"\x02-5");
+    wire.send(0, *b"\x16SHOW BINLOG EVENTS LIMIT 3");
+    wire.send(0, *b"\x17\x03\0\0\0\0\x01\0\0\0");
+    assert!(matches!(
+        &wire.step,
+        Step::Deferred(Deferred::Events(_), Reply { binary: true, .. })
+    ));
+}
+
+#[test]
+fn a_cursor_gives_rows_when_they_are_fetched() {
+    // As Connector/J asks with useCursorFetch: flags 0x09, and EOF deprecated.
+    let mut wire = Wire::login("repl", PLAIN | 0x0900_0000);
+    wire.send(0, *b"\x16SHOW BINARY LOGS");
+    let replies = wire.send(0, *b"\x17\x01\0\0\0\x09\x01\0\0\0\0");
+    assert_eq!(replies.len(), 1 + 3 + 1);
+    assert_eq!(replies[4].payload, b"\xfe\0\0\x42\0\0\0");
+    let replies = wire.send(0, *b"\x1c\x01\0\0\0\x02\0\0\0");
+    assert_eq!(replies.len(), 3);
+    assert_eq!(replies[2].payload, b"\xfe\0\0\x42\0\0\0");
+    let replies = wire.send(0, *b"\x1c\x01\0\0\0\x02\0\0\0");
+    assert_eq!(replies.len(), 2);
+    assert_eq!(replies[1].payload, b"\xfe\0\0\x82\0\0\0");
+    wire.send(0, *b"\x1c\x01\0\0\0\x02\0\0\0");
+    assert_eq!(wire.error().0, 1421);
+}
+
+#[test]
+fn a_session_holds_only_so_many_statements() {
+    let mut wire = Wire::login("repl", PLAIN);
+    for _ in 0..1024 {
+        wire.send(0, *b"\x16SET @a = 1");
+    }
+    wire.send(0, *b"\x16SET @a = 1");
+    assert_eq!(wire.error().0, 1461);
+    wire.send(0, *b"\x19\x01\0\0\0");
+    assert_eq!(wire.send(0, *b"\x16SET @a = 1")[0].payload[0], 0);
+    wire.send(0, [0x1f]);
+    wire.send(0, *b"\x17\x02\0\0\0\0\x01\0\0\0");
+    assert_eq!(wire.error().0, 1243, "a reset forgets them");
+}
+
+#[test]
+fn open_transactions_show_in_the_status() {
+    let mut wire = Wire::login("repl", PLAIN);
+    for (sql, status) in [
+        ("START TRANSACTION WITH CONSISTENT SNAPSHOT", 3),
+        ("ROLLBACK TO SAVEPOINT a", 3),
+        ("SELECT 1", 3),
+        ("COMMIT", 2),
+        ("BEGIN", 3),
+        ("ROLLBACK", 2),
+    ] {
+        let replies = wire.send(0, [&[3], sql.as_bytes()].concat());
+        let last = &replies.last().unwrap().payload;
+        assert_eq!(last[3], status, "{sql}: {last:?}");
+    }
 }

@@ -65,8 +65,7 @@ fn variables(env: Env<'_>, global: bool, tokens: &mut Tokens<'_>) -> Result<Resu
     };
     let filter = Filter::parse(tokens)?;
     let context: VarContext<'_> = env.vars();
-    let rows = vars::all()
-        .iter()
+    let rows = vars::all(env.server)
         // A pattern decides by the name alone: do not make values that nobody sees.
         .filter(|v| filter.may_match(v.name) && !(global && v.scope == Scope::Session))
         .map(|v| vec![Some(v.name.to_owned()), Some(v.shown(global, context))])

@@ -13,6 +13,15 @@ pub(crate) use session::{SessionVars, UserValue};
 use crate::core::view::ServerView;
 use crate::wire::errors::{self, SqlError};
 
+/// The variable that limits the silence of programs, in seconds.
+pub(crate) const WAIT_TIMEOUT: &str = "wait_timeout";
+/// The variable that limits the wait inside a packet.
+pub(crate) const NET_READ_TIMEOUT: &str = "net_read_timeout";
+/// The variable that limits the time a client may take nothing.
+pub(crate) const NET_WRITE_TIMEOUT: &str = "net_write_timeout";
+/// The variable that limits the silence of people.
+pub(crate) const INTERACTIVE_TIMEOUT: &str = "interactive_timeout";
+
 /// Type of a variable: how SELECT shows it, and what SET takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -59,6 +68,8 @@ pub(crate) enum Dynamic {
     Port,
     ServerId,
     ServerUuid,
+    SemiSync,
+    Timeout,
     Timestamp,
     Version,
 }
@@ -86,22 +97,26 @@ pub(crate) enum Asked {
     Session,
 }
 
-/// All variables, by name.
-pub(crate) fn all() -> &'static [Variable] {
+/// All variables of this server, by name.
+pub(crate) fn all(server: &dyn ServerView) -> impl Iterator<Item = &'static Variable> {
+    let semi_sync = server.semi_sync();
     table::VARIABLES
+        .iter()
+        .filter(move |v| semi_sync || !v.is_semi_sync())
 }
 
 /// The variable of this name, whatever its case.
 ///
 /// # Errors
 /// 1193 when there is none.
-pub(crate) fn find(name: &str) -> Result<&'static Variable, SqlError> {
+pub(crate) fn find(name: &str, server: &dyn ServerView) -> Result<&'static Variable, SqlError> {
     let lower = name.to_ascii_lowercase();
     let found = table::VARIABLES
         .binary_search_by(|v| v.name.cmp(&lower))
         .ok();
     found
         .and_then(|i| table::VARIABLES.get(i))
+        .filter(|v| server.semi_sync() || !v.is_semi_sync())
         .ok_or_else(|| errors::unknown_variable(name))
 }
 
@@ -117,6 +132,12 @@ pub(crate) struct VarContext<'a> {
 }
 
 impl Variable {
+    /// True for what a server without semi-synchronous replication does not have. A replica takes any row, even `0`, as
+    /// "it is spoken here".
+    fn is_semi_sync(&self) -> bool {
+        self.name.starts_with("rpl_semi_sync_")
+    }
+
     /// The value in the scope asked for, as SHOW VARIABLES writes it.
     ///
     /// # Errors
@@ -159,6 +180,8 @@ impl Variable {
             Dynamic::Port => server.port().to_string(),
             Dynamic::ServerId => server.server_id().to_string(),
             Dynamic::ServerUuid => server.server_uuid(),
+            Dynamic::SemiSync => "ON".to_owned(),
+            Dynamic::Timeout => server.timeout(self.name).as_secs().to_string(),
             Dynamic::Timestamp => {
                 let now = server.now_micros();
                 format!("{}.{:06}", now / 1_000_000, now % 1_000_000)
@@ -199,10 +222,16 @@ impl Variable {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::query::tests::Still;
+
+    const SERVER: Still = Still {
+        clients: Vec::new(),
+        semi_sync: false,
+    };
 
     #[test]
     fn the_table_is_sorted_and_without_repeats() {
-        for pair in all().windows(2) {
+        for pair in table::VARIABLES.windows(2) {
             assert!(
                 pair[0].name < pair[1].name,
                 "{} {}",
@@ -210,17 +239,27 @@ mod tests {
                 pair[1].name
             );
         }
-        assert!(all().len() > 100);
+        assert!(all(&SERVER).count() > 100);
     }
 
     #[test]
-    fn semi_sync_is_not_spoken() {
+    fn semi_sync_is_spoken_when_it_is_switched_on() {
         for name in [
             "rpl_semi_sync_source_enabled",
             "rpl_semi_sync_master_enabled",
             "skip_replication",
         ] {
-            assert_eq!(find(name).unwrap_err().code, 1193);
+            assert_eq!(find(name, &SERVER).unwrap_err().code, 1193);
+        }
+        let speaks = Still {
+            semi_sync: true,
+            ..SERVER
+        };
+        for name in [
+            "rpl_semi_sync_source_enabled",
+            "RPL_SEMI_SYNC_MASTER_ENABLED",
+        ] {
+            assert!(find(name, &speaks).is_ok());
         }
     }
 
@@ -237,14 +276,14 @@ mod tests {
             innodb_lock_wait_timeout lock_wait_timeout hostname"
             .split_whitespace()
         {
-            assert!(find(name).is_ok(), "{name}");
+            assert!(find(name, &SERVER).is_ok(), "{name}");
         }
-        assert!(find("BINLOG_Format").is_ok());
+        assert!(find("BINLOG_Format", &SERVER).is_ok());
     }
 
     #[test]
     fn statics_are_normal_values_of_their_type() {
-        for v in all() {
+        for v in all(&SERVER) {
             if let Source::Static(text) = v.source {
                 assert_eq!(v.normalize(text).as_deref(), Ok(text), "{}", v.name);
             }

@@ -170,6 +170,12 @@ fn known_charset(name: &str) -> Result<Charset, SqlError> {
 mod tests {
     use super::super::find;
     use super::*;
+    use crate::core::query::tests::Still;
+
+    const SERVER: Still = Still {
+        clients: Vec::new(),
+        semi_sync: false,
+    };
 
     fn vars() -> SessionVars {
         SessionVars::new(Charset::by_id(255))
@@ -205,7 +211,8 @@ mod tests {
     #[test]
     fn scopes_and_types_are_checked() {
         let mut v = vars();
-        let set = |v: &mut SessionVars, name, value| v.set_system(find(name).unwrap(), value);
+        let set =
+            |v: &mut SessionVars, name, value| v.set_system(find(name, &SERVER).unwrap(), value);
         assert_eq!(set(&mut v, "server_id", Some("4")).unwrap_err().code, 1229);
         assert_eq!(
             set(&mut v, "net_write_timeout", Some("abc"))

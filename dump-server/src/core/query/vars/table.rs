@@ -2,8 +2,7 @@
 //!
 //! In: nothing. Out: one sorted table. Names, types and defaults are those of MySQL 9.7; the list holds what clients ask
 //! for (drivers' start-up, replicas, Debezium, Canal, Maxwell, Flink, mysql's shell) and what a MySQL source would say
-//! of its binlog. The `rpl_semi_sync_*` variables are missing on purpose: a replica takes any row, even `0`, as "semi-sync
-//! is spoken here".
+//! of its binlog. The `rpl_semi_sync_*` variables, in both spellings, are those of a server with semi-synchronous replication.
 
 use super::Dynamic::*;
 use super::Kind::{self, *};
@@ -26,6 +25,7 @@ ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION";
 /// Every variable, sorted by name.
 #[rustfmt::skip]
 pub(super) static VARIABLES: &[Variable] = &[
+    variable("authentication_policy", Text, Global, Static("*,,")),
     variable("auto_increment_increment", Uint, Both, Static("1")),
     variable("auto_increment_offset", Uint, Both, Static("1")),
     variable("autocommit", Bool, Both, Static("ON")),
@@ -65,6 +65,7 @@ pub(super) static VARIABLES: &[Variable] = &[
     variable("completion_type", Text, Both, Static("NO_CHAIN")),
     variable("connect_timeout", Uint, Global, Static("10")),
     variable("cte_max_recursion_depth", Uint, Both, Static("1000")),
+    variable("default_authentication_plugin", Text, Global, Static("caching_sha2_password")),
     variable("default_collation_for_utf8mb4", Text, Both, Static("utf8mb4_0900_ai_ci")),
     variable("default_storage_engine", Text, Both, Static("InnoDB")),
     variable("default_tmp_storage_engine", Text, Both, Static("InnoDB")),
@@ -87,6 +88,7 @@ pub(super) static VARIABLES: &[Variable] = &[
     variable("have_ssl", Text, Global, Dynamic(HaveSsl)),
     variable("hostname", Text, Global, Dynamic(Hostname)),
     variable("identity", Uint, Session, Static("0")),
+    variable("information_schema_stats_expiry", Uint, Both, Static("86400")),
     variable("init_connect", Text, Global, Static("")),
     variable("innodb_autoinc_lock_mode", Uint, Global, Static("2")),
     variable("innodb_buffer_pool_size", Uint, Global, Static("67108864")),
@@ -100,7 +102,7 @@ pub(super) static VARIABLES: &[Variable] = &[
     variable("innodb_rollback_on_timeout", Bool, Global, Static("OFF")),
     variable("innodb_strict_mode", Bool, Both, Static("ON")),
     variable("insert_id", Uint, Session, Static("0")),
-    variable("interactive_timeout", Uint, Both, Static("28800")),
+    variable("interactive_timeout", Uint, Both, Dynamic(Timeout)),
     variable("join_buffer_size", Uint, Both, Static("262144")),
     variable("key_buffer_size", Uint, Global, Static("8388608")),
     variable("last_insert_id", Uint, Session, Static("0")),
@@ -136,13 +138,14 @@ pub(super) static VARIABLES: &[Variable] = &[
     variable("max_sort_length", Uint, Both, Static("1024")),
     variable("max_user_connections", Uint, Both, Static("0")),
     variable("net_buffer_length", Uint, Both, Static("16384")),
-    variable("net_read_timeout", Uint, Both, Static("30")),
+    variable("net_read_timeout", Uint, Both, Dynamic(Timeout)),
     variable("net_retry_count", Uint, Both, Static("10")),
-    variable("net_write_timeout", Uint, Both, Static("60")),
+    variable("net_write_timeout", Uint, Both, Dynamic(Timeout)),
     variable("old_alter_table", Bool, Both, Static("OFF")),
     variable("open_files_limit", Uint, Global, Static("1048576")),
     variable("performance_schema", Bool, Global, Static("OFF")),
     variable("port", Uint, Global, Dynamic(Port)),
+    variable("protocol_compression_algorithms", Text, Global, Static("zlib,zstd,uncompressed")),
     variable("pseudo_thread_id", Uint, Session, Dynamic(ConnectionId)),
     variable("read_buffer_size", Uint, Both, Static("131072")),
     variable("read_only", Bool, Global, Static("OFF")),
@@ -151,6 +154,18 @@ pub(super) static VARIABLES: &[Variable] = &[
     variable("replica_parallel_workers", Uint, Global, Static("4")),
     variable("replica_preserve_commit_order", Bool, Global, Static("ON")),
     variable("require_secure_transport", Bool, Global, Static("OFF")),
+    variable("rpl_semi_sync_master_enabled", Bool, Global, Dynamic(SemiSync)),
+    variable("rpl_semi_sync_master_timeout", Uint, Global, Static("10000")),
+    variable("rpl_semi_sync_master_trace_level", Uint, Global, Static("32")),
+    variable("rpl_semi_sync_master_wait_for_slave_count", Uint, Global, Static("1")),
+    variable("rpl_semi_sync_master_wait_no_slave", Bool, Global, Static("ON")),
+    variable("rpl_semi_sync_master_wait_point", Text, Global, Static("AFTER_SYNC")),
+    variable("rpl_semi_sync_source_enabled", Bool, Global, Dynamic(SemiSync)),
+    variable("rpl_semi_sync_source_timeout", Uint, Global, Static("10000")),
+    variable("rpl_semi_sync_source_trace_level", Uint, Global, Static("32")),
+    variable("rpl_semi_sync_source_wait_for_replica_count", Uint, Global, Static("1")),
+    variable("rpl_semi_sync_source_wait_no_replica", Bool, Global, Static("ON")),
+    variable("rpl_semi_sync_source_wait_point", Text, Global, Static("AFTER_SYNC")),
     variable("server_id", Uint, Global, Dynamic(ServerId)),
     variable("server_uuid", Text, Global, Dynamic(ServerUuid)),
     variable("skip_name_resolve", Bool, Global, Static("OFF")),
@@ -191,6 +206,7 @@ pub(super) static VARIABLES: &[Variable] = &[
     variable("version_comment", Text, Global, Static("Tributary global binlog service")),
     variable("version_compile_machine", Text, Global, Static("x86_64")),
     variable("version_compile_os", Text, Global, Static("Linux")),
-    variable("wait_timeout", Uint, Both, Static("28800")),
+    variable("version_compile_zlib", Text, Global, Static("1.3.1")),
+    variable("wait_timeout", Uint, Both, Dynamic(Timeout)),
     variable("warning_count", Uint, Session, Static("0")),
 ];
