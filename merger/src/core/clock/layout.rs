@@ -80,7 +80,10 @@ impl Layout {
                 shape = mix(shape, part as u64);
             }
             if let Some(meta) = columns.get(column) {
-                shape = mix(shape, u64::from(meta.real_type().0) << 32 | u64::from(meta.meta));
+                shape = mix(
+                    shape,
+                    u64::from(meta.real_type().0) << 32 | u64::from(meta.meta),
+                );
             }
             key.push(KeyColumn {
                 column,
@@ -309,14 +312,24 @@ fn collations(columns: &[ColumnMeta], meta: &OptionalMetadata<'_>) -> Vec<Option
         return out;
     }
     let is_text = |meta: &ColumnMeta| {
-        matches!(meta.real_type(), T::STRING | T::VAR_STRING | T::VARCHAR | T::BLOB)
+        matches!(
+            meta.real_type(),
+            T::STRING | T::VAR_STRING | T::VARCHAR | T::BLOB
+        )
     };
     let texts = (out.iter_mut().zip(columns)).filter(|(_, meta)| is_text(meta));
     for (at, (slot, _)) in texts.enumerate() {
-        let of_all = meta.column_charsets.as_ref().and_then(|all| all.get(at)).copied();
+        let of_all = meta
+            .column_charsets
+            .as_ref()
+            .and_then(|all| all.get(at))
+            .copied();
         *slot = of_all.or_else(|| {
             let charset = meta.default_charset.as_ref()?;
-            let other = charset.others.iter().find(|(place, _)| *place as usize == at);
+            let other = charset
+                .others
+                .iter()
+                .find(|(place, _)| *place as usize == at);
             Some(other.map_or(charset.default, |(_, collation)| *collation))
         });
     }

@@ -18,7 +18,8 @@
 //! V is at least the number of T's prepare group: by commit order it is at least that of T's commit group, which is
 //! greater; by write sets the row is found under T's prepare group, or the history has been cleared behind it. So V waits
 //! for the newest emitted transaction whose prepare group's number is ≤ L, and T is one of these. (A transaction that is
-//! committed by one node alone is its own prepare group.) Numbers restart with each of the node's binlog files. A
+//! committed by one node alone is its own prepare group.) Numbers restart with each of the node's binlog files
+//! (and a file of another server of the node is another file). A
 //! replica of the node would wait for everything at the end of a file; so does this: numbers of a file count among
 //! transactions prepared and committed in it, everything emitted before the first transaction of the file counts as
 //! number 0, and so does a branch that is emitted later, or was prepared in an earlier file. A V that was prepared in an
