@@ -47,15 +47,31 @@ pub enum OpenError {
         /// The newest format known here.
         supported: u32,
     },
-    /// The directory holds binlogs that the index database knows nothing about.
+    /// The directory is another server's, or holds binlogs that no index database knows.
     #[error(
-        "{dir} holds {file}, but the index database says the directory is new: it belongs to another server, or its index database is gone; use an empty data_dir, or restore both together"
+        "{dir} holds {file}, and nothing says that it is ours: it belongs to another server, or its index database and tributary.format are gone; use an empty data_dir, or restore them together"
     )]
     Foreign {
         /// The directory.
         dir: String,
         /// A file in it.
         file: String,
+    },
+    /// The directory is ours, but its index database is gone.
+    #[error(
+        "{dir} is a data directory, but its index database is gone; restore it together with the binlog files, or see `tributary rebuild-index`"
+    )]
+    NoDatabase {
+        /// The directory.
+        dir: String,
+    },
+    /// The format file cannot be read.
+    #[error("{dir}: tributary.format is damaged: {detail}; restore it from a backup")]
+    FormatFile {
+        /// The directory.
+        dir: String,
+        /// What is wrong with it.
+        detail: String,
     },
     /// The configuration names the files differently.
     #[error("the files are called {stored}.NNNNNN, the configuration says {configured}.NNNNNN")]

@@ -65,15 +65,25 @@ pub(crate) fn write_index<'a>(
     name: &str,
     files: impl IntoIterator<Item = &'a BinlogFile>,
 ) -> Result<(), WriteError> {
+    let text = index_file::text(files);
+    replace(disk, name, &index_temporary(name), text.as_bytes())
+}
+
+/// Replaces a small file in one step, by way of `temporary`, and makes it and all names durable.
+pub(crate) fn replace(
+    disk: &dyn Disk,
+    name: &str,
+    temporary: &str,
+    bytes: &[u8],
+) -> Result<(), WriteError> {
     let write = || {
-        let temporary = index_temporary(name);
-        if disk.exists(&temporary)? {
-            disk.remove(&temporary)?;
+        if disk.exists(temporary)? {
+            disk.remove(temporary)?;
         }
-        let handle = disk.create(&temporary)?;
-        handle.write_at(0, index_file::text(files).as_bytes())?;
+        let handle = disk.create(temporary)?;
+        handle.write_at(0, bytes)?;
         handle.sync_data()?;
-        disk.rename(&temporary, name)?;
+        disk.rename(temporary, name)?;
         disk.sync_dir()
     };
     write().map_err(WriteError::io(format!("writing {name}")))

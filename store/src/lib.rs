@@ -18,6 +18,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod branches;
+mod claim;
 mod core;
 pub mod disk;
 mod error;
@@ -28,6 +29,7 @@ mod log;
 mod options;
 mod purge;
 mod reader;
+mod rebuild;
 mod recover;
 mod scan;
 mod tail;
@@ -37,14 +39,16 @@ mod writer;
 pub use crate::core::encode::{DRAIN_BYTES, EncodeError, Encoder, Numbers, Pending, Sink};
 pub use crate::core::retention::Retention;
 pub use branches::{BranchError, SAVED_BRANCH_BYTES_MAX, SavedBranch};
+pub use claim::{Claim, claim};
 pub use disk::{Disk, DiskFile, FileStat, MemDisk, RealDisk};
 pub use error::{OpenError, PurgeError, ReadError, StartError, WriteError};
 #[cfg(feature = "rocksdb")]
 pub use kv::RocksKv;
 pub use kv::{Kv, KvBatch, KvError, MemKv};
 pub use log::{DurableEnd, FileInfo, GlobalLog};
-pub use options::{INDEX_SUFFIX, LOCK_FILE, Opened, StoreOptions};
+pub use options::{FORMAT_FILE, INDEX_SUFFIX, LOCK_FILE, Opened, StoreOptions};
 pub use purge::Retained;
 pub use reader::FileReader;
+pub use rebuild::{Rebuilt, rebuild};
 pub use recover::open;
 pub use writer::LogWriter;

@@ -8,6 +8,10 @@ use crate::{GlobalLog, LogWriter};
 /// The lock that keeps a second process out of the directory.
 pub const LOCK_FILE: &str = "tributary.lock";
 
+/// What the directory is, for people and for programs that do not know the index database's format: JSON with the number
+/// of the directory's format, the UUID, the time of creation and the base name. Written once.
+pub const FORMAT_FILE: &str = "tributary.format";
+
 /// The index file is called like the binlog files, with this instead of the number.
 pub const INDEX_SUFFIX: &str = ".index";
 

@@ -10,7 +10,7 @@
 //! end of the active file is read and checked; how much of it does not depend on what is retained. Doing all this twice
 //! is the same as doing it once, so a crash during recovery needs nothing special.
 
-use std::{collections::BTreeMap, io, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc};
 
 use tributary_binlog::{BinlogFile, GtidSet, Sid};
 
@@ -32,7 +32,6 @@ use crate::{
         segment::Segment,
     },
     log::{FileEntry, Parts},
-    options::LOCK_FILE,
     purge,
     tail::{Active, check_active},
     writer::{ActiveFile, Start, State},
@@ -48,45 +47,19 @@ pub fn open(
     kv: Arc<dyn Kv>,
     options: StoreOptions,
 ) -> Result<Opened, OpenError> {
-    if BinlogFile::parse(BinlogFile::new(&options.base_name, 1).as_str()).is_err() {
-        let text = format!(
-            "'{}' cannot be the base name of binlog files",
-            options.base_name
-        );
-        return Err(OpenError::Options(text));
-    }
-    let lock = lock(&*disk)?;
-    let opening = Opening {
-        disk,
-        kv,
-        options,
-        lock,
-    };
-    match opening.kv.get(&Meta::key())? {
-        Some(value) => opening.existing(&Meta::decode(&value)?),
-        None => opening.create(),
-    }
+    crate::claim::claim(disk, options, true)?.open(kv)
 }
 
-fn lock(disk: &dyn Disk) -> Result<DiskLock, OpenError> {
-    disk.lock(LOCK_FILE).map_err(|e| match e.kind() {
-        io::ErrorKind::WouldBlock => OpenError::Locked {
-            dir: disk.describe(),
-            lock: LOCK_FILE.to_owned(),
-        },
-        _ => OpenError::io(format!("locking {LOCK_FILE} in {}", disk.describe()))(e),
-    })
-}
-
-struct Opening {
-    disk: Arc<dyn Disk>,
-    kv: Arc<dyn Kv>,
-    options: StoreOptions,
-    lock: DiskLock,
+/// A directory being opened.
+pub(crate) struct Opening {
+    pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) kv: Arc<dyn Kv>,
+    pub(crate) options: StoreOptions,
+    pub(crate) lock: DiskLock,
 }
 
 impl Opening {
-    fn create(self) -> Result<Opened, OpenError> {
+    pub(crate) fn create(self) -> Result<(Meta, Opened), OpenError> {
         if self.kv.get(&CheckpointRecord::key())?.is_some() {
             let detail = "there is a checkpoint, but the record of the format is missing";
             return Err(OpenError::Inconsistent {
@@ -111,18 +84,11 @@ impl Opening {
         batch.put(meta.pair());
         self.kv.write(&batch, true)?;
         let sid = self.options.new_uuid;
-        self.first_file(sid, meta.created)
+        let opened = self.first_file(sid, meta.created)?;
+        Ok((meta, opened))
     }
 
-    fn existing(self, meta: &Meta) -> Result<Opened, OpenError> {
-        if meta.format > FORMAT {
-            let dir = self.disk.describe();
-            return Err(OpenError::NewerFormat {
-                dir,
-                found: meta.format,
-                supported: FORMAT,
-            });
-        }
+    pub(crate) fn existing(self, meta: &Meta) -> Result<Opened, OpenError> {
         if meta.base_name != self.options.base_name {
             let (stored, configured) = (meta.base_name.clone(), self.options.base_name.clone());
             return Err(OpenError::BaseName { stored, configured });

@@ -52,7 +52,7 @@ use crate::{
 };
 
 /// Index entries of one file are at least this many bytes apart.
-const INDEX_STEP_BYTES: u64 = 256 << 10;
+pub(crate) const INDEX_STEP_BYTES: u64 = 256 << 10;
 /// Recovery checks at least the last group; once this much lies behind where it starts, it starts later.
 const VERIFY_STEP_BYTES: u64 = 1 << 20;
 

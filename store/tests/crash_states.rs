@@ -215,9 +215,16 @@ fn crash(disk: &MemDisk, kv: &MemKv, attempt: u64, seed: u64) -> (MemDisk, MemKv
     (disk, kv.crash_keep(kept))
 }
 
+fn everything(disk: &MemDisk) -> Vec<(String, Vec<u8>)> {
+    let names = disk.list().unwrap().into_iter();
+    names
+        .map(|name| (name.clone(), disk.bytes(&name).unwrap()))
+        .collect()
+}
+
 fn fingerprint(disk: &MemDisk, kv: &MemKv) -> u64 {
     let mut hasher = DefaultHasher::new();
-    files(disk).hash(&mut hasher);
+    everything(disk).hash(&mut hasher);
     dump(kv).hash(&mut hasher);
     hasher.finish()
 }
@@ -289,10 +296,13 @@ fn check(disk: &MemDisk, kv: &MemKv, possible: &[State], oracle: &Oracle) {
     check_agreement(disk, kv, &opened);
     check_bytes(disk, &opened, oracle);
     drop(opened);
-    let once = (files(disk), dump(kv));
+    let once = (everything(disk), dump(kv));
     let opened = open_mem(disk, kv, MAX).unwrap();
     assert!(opened.truncated.is_none(), "nothing is left to do");
-    assert!(once == (files(disk), dump(kv)), "recovery changes nothing");
+    assert!(
+        once == (everything(disk), dump(kv)),
+        "recovery changes nothing"
+    );
 }
 
 /// It can be written to again, and is sound from end to end.

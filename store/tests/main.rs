@@ -9,7 +9,9 @@ mod foreign;
 mod opening;
 mod purging;
 mod reading;
+mod rebuilding;
 #[cfg(feature = "rocksdb")]
 mod rocks;
 mod support;
+mod upgrading;
 mod verifying;

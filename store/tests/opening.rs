@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tributary_binlog::BinlogFile;
 use tributary_store::{
-    Kv, KvBatch, MemDisk, MemKv, OpenError, StoreOptions,
+    Disk, FORMAT_FILE, Kv, KvBatch, MemDisk, MemKv, OpenError, StoreOptions,
     kv::{KeyKind, KvOp},
     open,
 };
@@ -70,8 +70,55 @@ fn a_database_of_another_directory_is_refused() {
     }
     let before = files(&disk);
     let refused = open_mem(&disk, &other_kv, 2000).unwrap_err();
+    assert!(
+        matches!(refused, OpenError::Inconsistent { .. }),
+        "{refused}"
+    );
+    disk.remove(FORMAT_FILE).unwrap();
+    let refused = open_mem(&disk, &other_kv, 2000).unwrap_err();
     assert!(matches!(refused, OpenError::Corrupt { .. }), "{refused}");
     assert!(files(&disk) == before);
+}
+
+#[test]
+fn a_directory_is_judged_before_its_database_is_opened() {
+    let claim = |disk: &MemDisk, has_database| {
+        let disk = Arc::new(disk.clone());
+        tributary_store::claim(disk, options(2000), has_database)
+    };
+    // A MySQL server's: not even a lock file appears.
+    let mysql = MemDisk::new();
+    mysql.put("auto.cnf", b"[auto]\n");
+    assert!(matches!(
+        claim(&mysql, false),
+        Err(OpenError::Foreign { .. })
+    ));
+    let (disk, kv) = sample(3, 2000);
+    let lost = claim(&disk, false).unwrap_err();
+    assert!(matches!(lost, OpenError::NoDatabase { .. }), "{lost}");
+    let format = disk.bytes(FORMAT_FILE).unwrap();
+    disk.put(
+        FORMAT_FILE,
+        String::from_utf8(format.clone())
+            .unwrap()
+            .replace(":1,", ":7,")
+            .as_bytes(),
+    );
+    let newer = claim(&disk, true).unwrap_err();
+    assert!(
+        matches!(newer, OpenError::NewerFormat { found: 7, .. }),
+        "{newer}"
+    );
+    disk.put(FORMAT_FILE, &format);
+    let held = claim(&disk, true).unwrap();
+    assert!(matches!(claim(&disk, true), Err(OpenError::Locked { .. })));
+    let opened = held.open(Arc::new(kv.clone())).unwrap();
+    assert_eq!(opened.log.durable().last_gno, 3);
+    drop(opened);
+    // Directories from before there was a format file get one.
+    disk.remove(FORMAT_FILE).unwrap();
+    open_mem(&disk, &kv, 2000).unwrap();
+    assert_eq!(disk.bytes(FORMAT_FILE).unwrap(), format);
 }
 
 #[test]

@@ -153,12 +153,13 @@ pub(crate) fn commit(writer: &mut LogWriter, from: u64, to: u64) {
     writer.commit().unwrap();
 }
 
-/// All binlog files of a disk, in order, as one readable thing to compare.
+/// All binlog files of a disk and their index, in order, as one readable thing to compare.
 pub(crate) fn files(disk: &MemDisk) -> Vec<(String, Vec<u8>)> {
     use tributary_store::Disk;
     let names = disk.list().unwrap();
     names
         .into_iter()
+        .filter(|name| name.starts_with("binlog."))
         .map(|name| (name.clone(), disk.bytes(&name).unwrap()))
         .collect()
 }

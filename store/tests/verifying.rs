@@ -3,7 +3,7 @@
 use tributary_binlog::{BinlogFile, ChecksumAlg, EventType, EventWriter, MAGIC};
 use tributary_store::{
     MemDisk,
-    verify::{Fault, Report, VerifyOptions, committed_end, verify_dir},
+    verify::{Fault, Report, VerifyOptions, committed_end, known_files, verify_dir},
 };
 
 use crate::support::{events, files, sample};
@@ -254,4 +254,57 @@ fn faults_are_counted_beyond_the_limit() {
     assert_eq!(report.faults.len(), 1000);
     assert!(report.more_faults > 1000);
     assert_eq!(report.faults[0].file, BinlogFile::new("binlog", 1).as_str());
+}
+
+#[test]
+fn the_index_database_is_compared() {
+    use tributary_store::Disk;
+    let (disk, kv) = sample(40, 2000);
+    let options = || VerifyOptions {
+        committed_end: committed_end(&kv).unwrap(),
+        known: Some(known_files(&kv).unwrap()),
+        ..VerifyOptions::default()
+    };
+    let before = options();
+    assert!(verify_dir(&disk, &before).is_clean());
+    let good = disk.bytes("binlog.000002").unwrap();
+    disk.put("binlog.000002", &[&good[..], b"more"].concat());
+    let found = texts(&verify_dir(&disk, &before));
+    assert!(
+        found.contains("had") && found.contains("when it was finished"),
+        "{found}"
+    );
+    disk.put("binlog.000002", &good);
+
+    // A service that goes on and purges while it is looked at does no harm.
+    let mut opened = crate::support::open_mem(&disk, &kv, 2000).unwrap();
+    opened.writer.purge_to("binlog.000003").unwrap();
+    crate::support::commit(&mut opened.writer, 41, 60);
+    let report = verify_dir(&disk, &before);
+    assert!(report.is_clean(), "{}", texts(&report));
+    let report = verify_dir(&disk, &options());
+    assert!(report.is_clean(), "{}", texts(&report));
+
+    // A file that the database forgot, or that the index forgot.
+    let mut half = options();
+    half.known.as_mut().unwrap().remove(1);
+    let found = texts(&verify_dir(&disk, &half));
+    assert!(
+        found.contains("the index database does not know it"),
+        "{found}"
+    );
+    let text = String::from_utf8(disk.bytes("binlog.index").unwrap()).unwrap();
+    disk.put(
+        "binlog.index",
+        text.replace("./binlog.000004\n", "").as_bytes(),
+    );
+    let found = texts(&verify_dir(&disk, &options()));
+    assert!(found.contains("the index database has it"), "{found}");
+    disk.remove("binlog.000003").unwrap();
+    disk.put("binlog.index", text.as_bytes());
+    let found = texts(&verify_dir(&disk, &options()));
+    assert!(
+        found.contains("binlog.000003:0: cannot be opened"),
+        "{found}"
+    );
 }

@@ -34,6 +34,31 @@ impl Meta {
         (Self::key(), value)
     }
 
+    /// The text of the format file.
+    pub(crate) fn text(&self) -> String {
+        let mut text = serde_json::to_string(self).expect("strings and numbers are valid JSON");
+        text.push('\n');
+        text
+    }
+
+    /// Reads the format file. One of a newer format need not have the other fields.
+    pub(crate) fn from_text(text: &str) -> Result<Self, serde_json::Error> {
+        #[derive(Deserialize)]
+        struct Number {
+            format: u32,
+        }
+        let Number { format } = serde_json::from_str(text)?;
+        if format > FORMAT {
+            return Ok(Self {
+                format,
+                server_uuid: String::new(),
+                created: 0,
+                base_name: String::new(),
+            });
+        }
+        serde_json::from_str(text)
+    }
+
     pub(crate) fn decode(value: &[u8]) -> Result<Self, RecordError> {
         serde_json::from_slice(versioned(KIND, value, VERSION)?)
             .map_err(|e| RecordError::damaged(KIND, e.to_string()))

@@ -4,8 +4,9 @@ use tributary_binlog::{BinlogFile, ChecksumAlg, MAGIC, flags};
 
 use super::Report;
 use crate::{
-    core::audit::Audit,
+    core::{audit::Audit, index_file},
     disk::Disk,
+    files::read_text,
     foreign::{HeadError, read_head},
     scan::{FileScan, ScanError},
 };
@@ -17,6 +18,14 @@ pub(super) struct Subject<'a> {
     pub(super) next: Option<&'a BinlogFile>,
     /// How many of its bytes are committed, if it is the active one and that is known.
     pub(super) committed: Option<u64>,
+    pub(super) index_name: &'a str,
+}
+
+/// Whether a running service has purged the file since the index was read.
+fn was_purged(disk: &dyn Disk, subject: &Subject<'_>) -> bool {
+    let text = read_text(disk, subject.index_name).unwrap_or_default();
+    let named = index_file::parse(&text).unwrap_or_default();
+    named.first().is_some_and(|oldest| subject.file < oldest)
 }
 
 pub(super) fn verify(
@@ -30,6 +39,13 @@ pub(super) fn verify(
     audit.begin_file();
     let handle = match disk.open(file.as_str(), false) {
         Ok(handle) => handle,
+        Err(_) if was_purged(disk, subject) => {
+            return report.note(
+                file,
+                0,
+                "it was purged while others were checked".to_owned(),
+            );
+        }
         Err(e) => return report.fault(file, 0, format!("cannot be opened: {e}")),
     };
     let size = match handle.len() {

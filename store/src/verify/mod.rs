@@ -9,7 +9,7 @@
 
 mod file;
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 use serde::Serialize;
 use tributary_binlog::BinlogFile;
@@ -19,11 +19,14 @@ use crate::{
     core::{audit::Audit, index_file},
     disk::Disk,
     files::read_text,
-    kv::{Kv, checkpoint::CheckpointRecord, meta::Meta},
+    kv::{Kv, checkpoint::CheckpointRecord, meta::Meta, segment::Segment},
 };
 
 /// After so many faults the rest is only counted.
 const FAULTS_MAX: usize = 1000;
+
+/// More files than this are not compared.
+const FILES_MAX: usize = 1 << 30;
 
 /// How to check.
 #[derive(Clone, Debug)]
@@ -33,6 +36,8 @@ pub struct VerifyOptions {
     /// The committed end, if it is known (see [`committed_end`]): every byte before it must be right, what lies behind it
     /// is not looked at.
     pub committed_end: Option<(BinlogFile, u64)>,
+    /// The files as the index database knows them, if it could be read (see [`known_files`]).
+    pub known: Option<Vec<KnownFile>>,
     /// Whether the numbers of each UUID must follow one another. True for our own files and for a server that makes
     /// its own GTIDs; false for members of a replication group, which take numbers in blocks.
     pub contiguous: bool,
@@ -43,6 +48,7 @@ impl Default for VerifyOptions {
         Self {
             index_name: "binlog.index".to_owned(),
             committed_end: None,
+            known: None,
             contiguous: true,
         }
     }
@@ -129,10 +135,68 @@ pub fn committed_end(kv: &dyn Kv) -> Result<Option<(BinlogFile, u64)>, OpenError
     )))
 }
 
-/// Checks everything in `disk`. Reads every byte; takes no lock and changes nothing.
+/// A finished file as the index database has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KnownFile {
+    /// Its name.
+    pub file: BinlogFile,
+    /// Its size in bytes.
+    pub size: u64,
+}
+
+/// The finished files of one of our own directories, as its index database has them.
+pub fn known_files(kv: &dyn Kv) -> Result<Vec<KnownFile>, OpenError> {
+    let Some(meta) = kv.get(&Meta::key())? else {
+        return Ok(Vec::new());
+    };
+    let meta = Meta::decode(&meta)?;
+    let (from, to) = Segment::range();
+    let mut files = Vec::new();
+    for (key, value) in kv.scan(&from, &to, FILES_MAX)? {
+        let segment = Segment::decode(&key, &value)?;
+        if let Some(size) = segment.sealed {
+            let file = BinlogFile::new(&meta.base_name, segment.seq);
+            files.push(KnownFile { file, size });
+        }
+    }
+    Ok(files)
+}
+
+/// Compares the index database with the index file and the directory.
+fn compare(disk: &dyn Disk, options: &VerifyOptions, files: &[BinlogFile], report: &mut Report) {
+    let Some(known) = &options.known else { return };
+    // What a running service has purged since the database was read is in neither.
+    let oldest = files.first();
+    let known = known.iter().filter(|k| oldest.is_none_or(|o| k.file >= *o));
+    let known: BTreeMap<_, _> = known.map(|k| (&k.file, k.size)).collect();
+    for (file, size) in &known {
+        if !files.contains(file) {
+            report.fault(file, 0, "the index database has it, the index file has not");
+        }
+        if let Ok(stat) = disk.stat(file.as_str())
+            && stat.len != *size
+        {
+            let text = format!(
+                "it has {} bytes, and had {size} when it was finished",
+                stat.len
+            );
+            report.fault(file, stat.len.min(*size), text);
+        }
+    }
+    let active = options.committed_end.as_ref().map(|(file, _)| file);
+    for file in files {
+        if !known.contains_key(file) && Some(file) != active {
+            report.fault(file, 0, "the index database does not know it");
+        }
+    }
+}
+
+/// Checks everything in `disk`. Reads every byte; takes no lock and changes nothing, and a service may run on the directory
+/// all the while.
 pub fn verify_dir(disk: &dyn Disk, options: &VerifyOptions) -> Report {
     let mut report = Report::default();
     let files = index(disk, options, &mut report);
+    compare(disk, options, &files, &mut report);
     let mut audit = Audit::new(options.contiguous);
     for (i, file) in files.iter().enumerate() {
         let next = files.get(i + 1);
@@ -146,6 +210,7 @@ pub fn verify_dir(disk: &dyn Disk, options: &VerifyOptions) -> Report {
                 file,
                 next,
                 committed,
+                index_name: &options.index_name,
             },
             &mut audit,
             &mut report,
