@@ -372,3 +372,193 @@ fn mix(state: u64, word: u64) -> u64 {
     let product = u128::from(state ^ word ^ 0xd6e8_feb8_6659_fd93) * FACTOR;
     (product as u64 ^ (product >> 64) as u64).rotate_left(23)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use tributary_binlog::{RowImage, RowsWalk};
+
+    use super::*;
+
+    /// Types and their metadata.
+    const COLUMNS: [(u8, &[u8]); 9] = [
+        (8, &[]),
+        (15, &[20, 0]),
+        (15, &[0x2c, 1]),
+        (1, &[]),
+        (18, &[3]),
+        (252, &[2]),
+        (245, &[4]),
+        (246, &[10, 2]),
+        (254, &[254, 80]),
+    ];
+
+    fn bitmap(bits: &[bool]) -> Vec<u8> {
+        let byte = |bits: &[bool]| (bits.iter().rev()).fold(0, |b, bit| b << 1 | u8::from(*bit));
+        bits.chunks(8).map(byte).collect()
+    }
+
+    fn put_image(
+        columns: &[ColumnMeta],
+        present: &[bool],
+        random: &mut impl FnMut() -> u8,
+    ) -> Vec<u8> {
+        let mut out = Vec::new();
+        let mut nulls = Vec::new();
+        for (meta, _) in columns.iter().zip(present).filter(|(_, present)| **present) {
+            nulls.push(random() % 16 == 0);
+            if nulls.last() == Some(&true) {
+                continue;
+            }
+            // Few values, so that some are the same.
+            let (len, value) = match meta.width().unwrap() {
+                Width::Fixed(len) => (len as usize, random() % 3),
+                Width::Counted(width) => {
+                    let len = random() % 3;
+                    out.push(len);
+                    out.extend(vec![0; usize::from(width) - 1]);
+                    (len.into(), b'a' + random() % 2)
+                }
+            };
+            out.extend(vec![value; len]);
+        }
+        [bitmap(&nulls), out].concat()
+    }
+
+    fn values<'a>(layout: &Layout, image: &RowImage<'a>) -> Values<'a> {
+        layout
+            .key
+            .iter()
+            .map(|key| image.column(key.column))
+            .collect()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(1500))]
+
+        /// Against the walk that makes no assumptions.
+        #[test]
+        fn keys_are_found_in_rows(
+            columns in prop::collection::vec(prop::sample::select(&COLUMNS[..]), 1..12),
+            key in prop::collection::vec(any::<prop::sample::Index>(), 1..3),
+            all in (any::<bool>(), any::<bool>()),
+            kind in prop::sample::select(vec![EventType::WRITE_ROWS, EventType::DELETE_ROWS,
+                EventType::UPDATE_ROWS, EventType::PARTIAL_UPDATE_ROWS]),
+            noise in prop::collection::vec(any::<u8>(), 300),
+        ) {
+            let mut noise = noise.into_iter().cycle();
+            let mut random = move || noise.next().unwrap();
+            let types: Vec<u8> = columns.iter().map(|c| c.0).collect();
+            let meta: Vec<u8> = columns.iter().flat_map(|c| c.1).copied().collect();
+            let mut key: Vec<u32> = key.iter().map(|k| k.index(columns.len()) as u32).collect();
+            key.sort_unstable();
+            key.dedup();
+            let texts = types.iter().filter(|ty| matches!(ty, 15 | 252 | 254)).count();
+            let mut optional = Vec::new();
+            OptionalMetadata {
+                column_charsets: Some(vec![63; texts]),
+                simple_primary_key: Some(key),
+                ..OptionalMetadata::default()
+            }
+            .put(&mut optional);
+            let nulls = bitmap(&vec![true; types.len()]);
+            let map = TableMap {
+                table_id: 7,
+                flags: 0,
+                schema: b"s",
+                table: b"t",
+                column_types: &types,
+                column_meta: &meta,
+                null_bitmap: &nulls,
+                optional: &optional,
+            };
+            let metas: Vec<_> = map.columns().map(Result::unwrap).collect();
+            let mut present = |all: bool| -> Vec<bool> {
+                types.iter().map(|_| all || random() % 3 > 0).collect()
+            };
+            let (before, after) = (present(all.0), present(all.1));
+            prop_assume!(before.contains(&true) && after.contains(&true));
+            let mut rows = Vec::new();
+            for _ in 0..4 {
+                rows.extend(put_image(&metas, &before, &mut random));
+                if kind == EventType::PARTIAL_UPDATE_ROWS {
+                    let json = types.iter().filter(|ty| **ty == 245).count();
+                    let options = random() % 2;
+                    rows.push(options);
+                    rows.extend(vec![0; json.div_ceil(8) * usize::from(options)]);
+                }
+                if kind.is_update_rows() {
+                    rows.extend(put_image(&metas, &after, &mut random));
+                }
+            }
+            let (before, after) = (bitmap(&before), bitmap(&after));
+            let header = RowsHeader {
+                event_type: kind,
+                table_id: 7,
+                flags: 0,
+                extra: &[],
+                n_columns: types.len() as u64,
+                columns_before: &before,
+                columns_after: kind.is_update_rows().then_some(&after),
+                rows: &rows,
+            };
+            let layout = Layout::new(&map, b"s\0t");
+            prop_assume!(layout.has_keys());
+            let mut acts = Vec::new();
+            prop_assert!(layout.rows(&header, &mut |act| acts.push(act)));
+            let mut want = Vec::new();
+            for row in RowsWalk::new(&map, &header).unwrap() {
+                let row = row.unwrap();
+                let old = row.before.as_ref().map(|image| values(&layout, image));
+                let new = row.after.as_ref().map(|image| {
+                    let mut new = values(&layout, image);
+                    for (new, old) in new.iter_mut().zip(old.iter().flatten()) {
+                        if *new == ColumnValue::Absent {
+                            *new = *old;
+                        }
+                    }
+                    new
+                });
+                if old != new {
+                    want.extend(old.map(|old| Act::Free(layout.number(&old))));
+                    want.extend(new.map(|new| Act::Take(layout.number(&new))));
+                }
+            }
+            prop_assert_eq!(&acts, &want);
+            // Cut anywhere, it is not understood, or ends behind a row.
+            for cut in 0..rows.len() {
+                let rows = header.rows.get(..cut).unwrap();
+                let header = RowsHeader { rows, ..header };
+                let mut walk = RowsWalk::new(&map, &header).unwrap();
+                let whole = walk.all(|row| row.is_ok());
+                prop_assert_eq!(layout.rows(&header, &mut |_| {}), whole, "{}", cut);
+            }
+        }
+
+        #[test]
+        fn any_bytes_are_rows_or_not(
+            map in prop::collection::vec(any::<u8>(), 0..80),
+            rows in prop::collection::vec(any::<u8>(), 0..80),
+        ) {
+            if let Ok(map) = TableMap::parse(&map) {
+                let layout = Layout::new(&map, b"s\0t");
+                for kind in [EventType::WRITE_ROWS_V1, EventType::PARTIAL_UPDATE_ROWS] {
+                    if let Ok(header) = RowsHeader::parse(kind, &rows) {
+                        layout.may_change(&header);
+                        layout.rows(&header, &mut |_| {});
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn numbers_stay_what_they_are() {
+        // The output depends on them: two services that merge the same must write the same.
+        assert_eq!(hash(1, b"123456789"), 8_187_176_263_970_880_468);
+        assert_ne!(hash(1, b"a\0"), hash(1, b"a"));
+        assert_eq!(hash_text(7, b"Ab-C1"), hash_text(7, b"aB c1 "));
+        assert_ne!(hash_text(7, b"abcdefgh"), hash_text(7, b"abcdefg"));
+        assert_eq!(hash_text(7, "ä".as_bytes()), None);
+    }
+}
