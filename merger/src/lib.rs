@@ -7,6 +7,8 @@
 pub mod core;
 mod error;
 mod task;
+mod waits;
 
 pub use error::{BranchPlace, MergeError};
-pub use task::{Blocked, MergerHandle, MergerPorts, MergerStatus, NodeMergeStatus, spawn};
+pub use task::{MergerHandle, MergerPorts, MergerStatus, NodeMergeStatus, spawn};
+pub use waits::{Blocked, WaitsFor};

@@ -15,7 +15,8 @@ use tributary_flow::{
 };
 
 use crate::MergeError;
-use crate::core::{BlockedOn, Merger};
+use crate::core::{Heuristic, Merger};
+use crate::waits::{Blocked, Reasons, WaitsFor};
 
 /// Shortest time between two fences on one node.
 const FENCE_INTERVAL: Duration = Duration::from_millis(1);
@@ -25,6 +26,8 @@ const FENCE_RETRY: Duration = Duration::from_millis(200);
 const IDLE_CHECKPOINT: Duration = Duration::from_secs(1);
 /// How long nothing may come before a node that holds back the others may exceed its memory budget.
 const OVERDRAFT_AFTER: Duration = Duration::from_millis(50);
+/// How often the status is made visible.
+const PUBLISH_EVERY: Duration = Duration::from_millis(20);
 /// Batches handled before the outputs are looked at.
 const BATCHES_PER_TURN: usize = 64;
 
@@ -42,19 +45,10 @@ pub struct MergerPorts {
     pub out: mpsc::Sender<MergedBatch>,
     /// Called for a node that holds back all others and may be waiting for memory.
     pub overdraft: Box<dyn Fn(NodeId) + Send>,
+    /// How long a reason to wait may hold before a warning.
+    pub warn_after: Duration,
     /// Called with each fence as it took effect: with the nodes' binlogs, the whole input of the merge.
     pub on_fence: Box<dyn FnMut(&Fence) + Send>,
-}
-
-/// Why the next transaction waits.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Blocked {
-    /// Name of the node that holds it back.
-    pub node: String,
-    /// What is missing from it.
-    pub what: BlockedOn,
-    /// Since when, in milliseconds since the epoch.
-    pub since_ms: u64,
 }
 
 /// What the merger knows about one node.
@@ -85,6 +79,10 @@ pub struct MergerStatus {
     pub fences: u64,
     /// Commits of branches prepared before their node was first read.
     pub orphans: u64,
+    /// Commits of distributed transactions without a commit timestamp although `order = "tso"`.
+    pub untimed: u64,
+    /// Distributed transactions of which one branch was committed and another rolled back.
+    pub heuristics: u64,
     /// The nodes, by name.
     pub nodes: Vec<NodeMergeStatus>,
     /// What holds back the next transaction.
@@ -159,6 +157,7 @@ struct Task {
     last_sent: Instant,
     dirty: bool,
     batch: MergedBatch,
+    reasons: Reasons,
 }
 
 impl Task {
@@ -173,6 +172,7 @@ impl Task {
         Self {
             table,
             merger,
+            reasons: Reasons::new(ports.warn_after.as_millis() as u64),
             ports,
             shared,
             status: MergerStatus::default(),
@@ -278,7 +278,7 @@ impl Task {
             // The next one is likely to be as long.
             self.batch.txns.reserve(batch.txns.len());
             batch.checkpoint = self.merger.checkpoint();
-            if self.ports.out.send(batch).await.is_err() {
+            if !self.hand_on(batch).await {
                 return Ok(false);
             }
             self.last_sent = Instant::now();
@@ -287,6 +287,19 @@ impl Task {
                 return polled.map(|_| true);
             }
             self.publish(false);
+        }
+    }
+
+    /// Waits for the store when it is behind. `false` when it is gone.
+    async fn hand_on(&mut self, batch: MergedBatch) -> bool {
+        let out = self.ports.out.clone();
+        let send = out.send(batch);
+        tokio::pin!(send);
+        loop {
+            tokio::select! {
+                sent = &mut send => return sent.is_ok(),
+                () = tokio::time::sleep(PUBLISH_EVERY) => self.publish_waiting_for(vec![WaitsFor::Downstream]),
+            }
         }
     }
 
@@ -336,16 +349,25 @@ impl Task {
         now + IDLE_CHECKPOINT
     }
 
-    /// Makes the status visible, at most every 20 ms.
+    /// Makes the status visible, now and then.
     fn publish(&mut self, last: bool) {
-        let now = Instant::now();
-        if !last && now.duration_since(self.published) < Duration::from_millis(20) {
+        if !last && self.published.elapsed() < PUBLISH_EVERY {
             return;
         }
-        self.published = now;
+        let blocked = self.merger.blocked().into_iter();
+        let names = blocked.map(|(id, what)| WaitsFor::Node(self.table.name(id).to_owned(), what));
+        let reasons = names.collect();
+        self.publish_waiting_for(reasons);
+    }
+
+    fn publish_waiting_for(&mut self, reasons: Vec<WaitsFor>) {
+        self.published = Instant::now();
+        self.report_heuristics();
         self.status.last_tso = self.merger.last_key().tso;
         self.status.waiting = self.merger.waiting();
         self.status.orphans = self.merger.orphans();
+        self.status.untimed = self.merger.untimed();
+        self.status.heuristics = self.merger.heuristics();
         self.status.nodes = (self.table.iter())
             .map(|(id, name)| NodeMergeStatus {
                 name: name.to_owned(),
@@ -354,25 +376,33 @@ impl Task {
                 unresolved: self.merger.unresolved(id),
             })
             .collect();
-        let before = std::mem::take(&mut self.status.blocked);
-        let since_ms = SystemTime::now()
+        let now_ms = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .map_or(0, |d| d.as_millis() as u64);
-        self.status.blocked = (self.merger.blocked().into_iter())
-            .map(|(id, what)| {
-                let node = self.table.name(id).to_owned();
-                let since_ms = (before.iter().find(|b| b.node == node && b.what == what))
-                    .map_or(since_ms, |b| b.since_ms);
-                Blocked {
-                    node,
-                    what,
-                    since_ms,
-                }
-            })
-            .collect();
+        for due in self.reasons.update(now_ms, reasons.into_iter()) {
+            let seconds = now_ms.saturating_sub(due.since_ms) / 1000;
+            let node = due.node().unwrap_or("");
+            tracing::warn!(node, waits_for = %due.what(), seconds, advice = %due.advice(), "the merge waits");
+        }
+        self.status.blocked = self.reasons.list();
         self.shared
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone_from(&self.status);
+    }
+
+    fn report_heuristics(&mut self) {
+        for Heuristic {
+            committed: (committed, xid),
+            rolled_back: (rolled_back, other),
+        } in self.merger.take_heuristics()
+        {
+            tracing::warn!(
+                committed = %format!("{xid} on {}", self.table.name(committed)),
+                rolled_back = %format!("{other} on {}", self.table.name(rolled_back)),
+                "a distributed transaction was committed on one node and rolled back on another: its coordinator, or \
+                 a person, broke the promise of two-phase commit; what was committed is written"
+            );
+        }
     }
 }

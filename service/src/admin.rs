@@ -18,9 +18,8 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tributary_collector::{NodeState, NodeStatus as CollectorStatus};
 use tributary_dump_server::Server;
-use tributary_flow::NodeTable;
+use tributary_flow::{NodeTable, OrderMode};
 use tributary_merger::MergerStatus;
-use tributary_merger::core::BlockedOn;
 use tributary_store::GlobalLog;
 
 use crate::metrics;
@@ -30,6 +29,7 @@ use crate::writer::WriterCounters;
 /// Where the status comes from.
 pub(crate) struct Sources {
     pub(crate) cluster: String,
+    pub(crate) order: OrderMode,
     pub(crate) started: Instant,
     pub(crate) table: NodeTable,
     pub(crate) addresses: Vec<String>,
@@ -104,7 +104,11 @@ impl Sources {
         };
         Status {
             cluster: self.cluster.clone(),
-            order: "tso".into(),
+            order: match self.order {
+                OrderMode::Tso => "tso",
+                OrderMode::Causal => "causal",
+            }
+            .into(),
             state,
             version: env!("CARGO_PKG_VERSION").into(),
             uptime_s: self.started.elapsed().as_secs(),
@@ -212,12 +216,10 @@ fn describe(state: &NodeState) -> (&'static str, Option<String>) {
 fn merger_status(m: MergerStatus, halted: Option<String>) -> status::MergerStatus {
     let blocked = (m.blocked.into_iter())
         .map(|b| status::Blocked {
-            node: b.node,
-            what: match b.what {
-                BlockedOn::Prepare(xid, gtid, pos) => format!("prepare {xid} ({gtid} at {pos})"),
-                BlockedOn::Fence(pos) => format!("fence; read up to {pos}"),
-                BlockedOn::NoData => "no data".into(),
-            },
+            node: b.node().unwrap_or("").to_owned(),
+            on: b.kind().to_owned(),
+            what: b.what(),
+            advice: b.advice(),
             since_ms: b.since_ms,
         })
         .collect();
@@ -228,6 +230,8 @@ fn merger_status(m: MergerStatus, halted: Option<String>) -> status::MergerStatu
         waiting: m.waiting,
         fences: m.fences,
         orphans: m.orphans,
+        untimed: m.untimed,
+        heuristics: m.heuristics,
         blocked,
         halted,
     }

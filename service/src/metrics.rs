@@ -48,12 +48,13 @@ fn merger(status: &Status) {
     counter!("tributary_merged_bytes_total").absolute(m.bytes);
     counter!("tributary_fences_total").absolute(m.fences);
     counter!("tributary_orphan_commits_total").absolute(m.orphans);
+    counter!("tributary_untimed_commits_total").absolute(m.untimed);
+    counter!("tributary_heuristic_outcomes_total").absolute(m.heuristics);
     gauge!("tributary_merger_tso").set(m.watermark as f64);
     gauge!("tributary_merger_waiting").set(m.waiting as f64);
     gauge!("tributary_halted").set(f64::from(u8::from(status.state != "running")));
     for b in &m.blocked {
-        let kind = b.what.split([' ', ';']).next().unwrap_or("").to_owned();
-        gauge!("tributary_merger_blocked_since_milliseconds", "node" => b.node.clone(), "on" => kind).set(b.since_ms as f64);
+        gauge!("tributary_merger_blocked_since_milliseconds", "node" => b.node.clone(), "on" => b.on.clone()).set(b.since_ms as f64);
     }
 }
 

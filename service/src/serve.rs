@@ -19,7 +19,7 @@ use tributary_collector::{
 use tributary_dump_server::{
     Account, Accounts, AdminActions, AuthPlugin, Privileges, Server, ServerConfig,
 };
-use tributary_flow::{NodeId, NodeProgress, NodeTable, OrderMode, limits};
+use tributary_flow::{NodeId, NodeProgress, NodeTable, limits};
 use tributary_merger::core::Merger;
 use tributary_merger::{MergerHandle, MergerPorts};
 use tributary_store::{GlobalLog, Opened, RealDisk, RocksKv, StoreOptions};
@@ -56,6 +56,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let pipeline = Pipeline::start(&config, opened, requests, counters.clone())?;
     let sources = Sources {
         cluster: config.cluster.name.clone(),
+        order: config.cluster.order,
         started: Instant::now(),
         table: pipeline.table.clone(),
         addresses: config
@@ -219,11 +220,12 @@ impl Pipeline {
             fences,
             out,
             overdraft: Box::new(move |node| overdrafts[node.index()].grant(OVERDRAFT_BYTES)),
+            warn_after: config.cluster.warn_blocked_after,
             on_fence: fence_log::open(config)?,
         };
         let merger = tributary_merger::spawn(
             table.clone(),
-            Merger::new(table.clone(), OrderMode::Tso, &checkpoint, last_gno),
+            Merger::new(table.clone(), config.cluster.order, &checkpoint, last_gno),
             ports,
         )?;
         let store = writer::spawn(opened.writer, batches, requests, &config.store, counters)?;

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 pub(crate) struct Status {
     /// Name of the cluster.
     pub(crate) cluster: String,
-    /// `tso`
+    /// `tso` or `causal`
     pub(crate) order: String,
     /// `running` or `halted`, with the reason.
     pub(crate) state: String,
@@ -65,6 +65,12 @@ pub(crate) struct MergerStatus {
     pub(crate) fences: u64,
     /// Commits of branches prepared before their node was first read; not written.
     pub(crate) orphans: u64,
+    /// Commits without a commit timestamp although the order is `tso`.
+    #[serde(default)]
+    pub(crate) untimed: u64,
+    /// Distributed transactions that were committed on one node and rolled back on another.
+    #[serde(default)]
+    pub(crate) heuristics: u64,
     pub(crate) blocked: Vec<Blocked>,
     pub(crate) halted: Option<String>,
 }
@@ -72,8 +78,13 @@ pub(crate) struct MergerStatus {
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Blocked {
     pub(crate) node: String,
-    /// `prepare X'..',X'..',1`, `fence`, `no data`
+    /// `prepare`, `fence`, `no data`, `downstream`
+    pub(crate) on: String,
+    /// `prepare X'..',X'..',1 (GTID at POSITION)`, `fence; read up to POSITION`, ...
     pub(crate) what: String,
+    /// What to do when it lasts.
+    pub(crate) advice: String,
+    /// Milliseconds since the epoch.
     pub(crate) since_ms: u64,
 }
 
@@ -151,6 +162,19 @@ fn get(admin: &str, path: &str) -> anyhow::Result<String> {
     Ok(body.to_owned())
 }
 
+/// How long ago a moment was, in the unit a person uses.
+fn age(since_ms: u64) -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let ms = now
+        .map_or(0, |d| d.as_millis() as u64)
+        .saturating_sub(since_ms);
+    match ms {
+        0..10_000 => format!("{ms} ms"),
+        10_000..600_000 => format!("{} s", ms / 1000),
+        _ => format!("{} min", ms / 60_000),
+    }
+}
+
 fn render(s: &Status) -> String {
     let mut out = String::new();
     let _ = writeln!(
@@ -181,7 +205,14 @@ fn render(s: &Status) -> String {
         m.transactions, m.watermark, m.waiting
     );
     for b in &m.blocked {
-        let _ = writeln!(out, "waits    for {}: {}", b.node, b.what);
+        let _ = writeln!(
+            out,
+            "waits    {} for {} {}",
+            age(b.since_ms),
+            b.node,
+            b.what
+        );
+        let _ = writeln!(out, "         {}", b.advice);
     }
     let _ = writeln!(
         out,

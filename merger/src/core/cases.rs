@@ -105,7 +105,7 @@ impl Story {
             }
         }
         let text = |txn: &GlobalTxn| {
-            let parts = txn.parts.iter().flat_map(|p| p.segments());
+            let parts = txn.parts.iter().flat_map(Body::segments);
             let parts: Vec<_> = parts.map(|s| String::from_utf8_lossy(s)).collect();
             parts.join("+")
         };

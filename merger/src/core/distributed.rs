@@ -8,7 +8,7 @@ use tributary_binlog::XaXid;
 use tributary_flow::{NodeId, OrderKey, OrderMode, SourceTxn, Tso};
 
 use super::groups::{Decided, GroupId, Member, Outcome};
-use super::known::Horizon;
+use super::known::{Horizon, Missing};
 use super::merge::{Heuristic, Merger};
 use super::node::{Floor, Late, Resolved};
 use super::waiting::Branch;
@@ -263,7 +263,7 @@ impl Merger {
 
     /// Whether all branches of a transaction are known now.
     fn told(&mut self, id: GroupId) {
-        let whole = |g: &super::groups::Group| g.missing.as_ref().is_some_and(|m| m.is_empty());
+        let whole = |g: &super::groups::Group| g.missing.as_ref().is_some_and(Missing::is_empty);
         if self.groups.get(id).is_some_and(whole) {
             self.groups.unbound(id);
             self.work.push(Work::Check(id));

@@ -43,13 +43,19 @@ pub(crate) const KEYS: &[Key] = &[
         "cluster.order",
         "\"tso\"",
         "required",
-        "How transactions of different nodes are ordered. `tso`: by the commit timestamps that the coordinator sets.",
+        "How transactions of different nodes are ordered. `tso`: by the commit timestamps that the coordinator sets. `causal`: by the nodes' binlogs alone; for coordinators that set none.",
     ),
     key(
         "cluster.tso_source",
         "\"commit-timestamp\"",
         "\"commit-timestamp\"",
         "Where a commit timestamp is found. `commit-timestamp`: `original_commit_timestamp` of the commit's GTID event.",
+    ),
+    key(
+        "cluster.warn_blocked_after",
+        "\"30s\"",
+        "\"30s\"",
+        "How long the merge may wait for one thing (a prepared transaction in doubt, a node) before the log warns. The status shows it at once.",
     ),
     key(
         "cluster.fence_log",

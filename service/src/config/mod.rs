@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tributary_binlog::GtidSet;
+use tributary_flow::OrderMode;
 use tributary_store::Retention;
 
 pub(crate) use keys::reference;
@@ -35,11 +36,18 @@ pub(crate) struct Config {
     pub(crate) warnings: Vec<String>,
 }
 
+/// Longer than a coordinator that recovers by itself needs.
+const WARN_BLOCKED_AFTER: Duration = Duration::from_secs(30);
+
 /// `[cluster]`: what is merged.
 #[derive(Clone, Debug)]
 pub(crate) struct Cluster {
     /// Shown in the status.
     pub(crate) name: String,
+    /// Where the order comes from.
+    pub(crate) order: OrderMode,
+    /// How long the merge may wait for one thing before a warning.
+    pub(crate) warn_blocked_after: Duration,
     /// Where each passed fence is recorded, if anywhere.
     pub(crate) fence_log: Option<PathBuf>,
 }
@@ -304,26 +312,38 @@ impl Env<'_> {
 
 fn cluster(mut t: Table<'_>, env: &Env<'_>) -> Cluster {
     let name = t.text("name").unwrap_or_else(|| "tributary".into());
-    match t.one_of("order", &["tso", "causal"]).as_deref() {
-        Some("causal") => env.problems.add(
-            "cluster.order",
-            "\"causal\" is not supported by this version",
-        ),
-        Some(_) => {}
-        None => env.problems.add("cluster.order", "is missing: \"tso\""),
-    }
-    if let Some("polardbx") = t
-        .one_of("tso_source", &["commit-timestamp", "polardbx"])
-        .as_deref()
-    {
+    let order = match t.one_of("order", &["tso", "causal"]).as_deref() {
+        Some("causal") => OrderMode::Causal,
+        Some(_) => OrderMode::Tso,
+        None => {
+            if !t.reported("order") {
+                env.problems
+                    .add("cluster.order", "is missing: \"tso\" or \"causal\"");
+            }
+            OrderMode::Tso
+        }
+    };
+    let source = t.one_of("tso_source", &["commit-timestamp", "polardbx"]);
+    if source.is_some() && order == OrderMode::Causal {
+        env.problems.add(
+            "cluster.tso_source",
+            "has no meaning with order = \"causal\", which uses no timestamps",
+        );
+    } else if source.as_deref() == Some("polardbx") {
         env.problems.add(
             "cluster.tso_source",
             "\"polardbx\" is not supported by this version",
         );
     }
     let fence_log = t.text("fence_log").map(|p| env.path(&p));
+    let warn_blocked_after = t.duration("warn_blocked_after");
     t.finish();
-    Cluster { name, fence_log }
+    Cluster {
+        name,
+        order,
+        warn_blocked_after: warn_blocked_after.unwrap_or(WARN_BLOCKED_AFTER),
+        fence_log,
+    }
 }
 
 fn nodes(tables: Vec<Table<'_>>, env: &Env<'_>) -> Vec<Node> {
