@@ -355,7 +355,8 @@ impl Task {
             return;
         }
         let blocked = self.merger.blocked().into_iter();
-        let names = blocked.map(|(id, what)| WaitsFor::Node(self.table.name(id).to_owned(), what));
+        let names = blocked
+            .map(|(id, what)| WaitsFor::Node(self.table.name(id).to_owned(), Box::new(what)));
         let reasons = names.collect();
         self.publish_waiting_for(reasons);
     }

@@ -9,7 +9,7 @@ use crate::core::BlockedOn;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum WaitsFor {
     /// Something that this node has not told.
-    Node(String, BlockedOn),
+    Node(String, Box<BlockedOn>),
     /// The store: it has not made durable what it was given.
     Downstream,
 }
@@ -33,43 +33,45 @@ impl Blocked {
     }
 
     /// `prepare`, `fence`, `no data` or `downstream`.
-    pub const fn kind(&self) -> &'static str {
-        match &self.on {
-            WaitsFor::Node(_, BlockedOn::Prepare(..)) => "prepare",
-            WaitsFor::Node(_, BlockedOn::Fence(_)) => "fence",
-            WaitsFor::Node(_, BlockedOn::NoData) => "no data",
-            WaitsFor::Downstream => "downstream",
+    pub fn kind(&self) -> &'static str {
+        let WaitsFor::Node(_, what) = &self.on else {
+            return "downstream";
+        };
+        match **what {
+            BlockedOn::Prepare(..) => "prepare",
+            BlockedOn::Fence(_) => "fence",
+            BlockedOn::NoData => "no data",
         }
     }
 
     /// What is missing, with its place. An xid is written as `XA RECOVER CONVERT XID` and `XA COMMIT` write it.
     pub fn what(&self) -> String {
-        match &self.on {
-            WaitsFor::Node(_, BlockedOn::Prepare(xid, gtid, pos)) => {
-                format!("prepare {xid} ({gtid} at {pos})")
-            }
-            WaitsFor::Node(_, BlockedOn::Fence(pos)) => format!("fence; read up to {pos}"),
-            WaitsFor::Node(_, BlockedOn::NoData) => "no data".into(),
-            WaitsFor::Downstream => "downstream; the store is behind".into(),
+        let WaitsFor::Node(_, what) = &self.on else {
+            return "downstream; the store is behind".into();
+        };
+        match &**what {
+            BlockedOn::Prepare(xid, gtid, pos) => format!("prepare {xid} ({gtid} at {pos})"),
+            BlockedOn::Fence(pos) => format!("fence; read up to {pos}"),
+            BlockedOn::NoData => "no data".into(),
         }
     }
 
     /// What an operator can do, when it lasts.
     pub fn advice(&self) -> String {
-        match &self.on {
-            WaitsFor::Node(node, BlockedOn::Prepare(xid, ..)) => format!(
-                "in doubt: XA RECOVER CONVERT XID on {node} shows it; if its coordinator does not come back, find out \
-                 what became of its other branches and run XA COMMIT {xid} or XA ROLLBACK {xid} on {node}"
+        let WaitsFor::Node(node, what) = &self.on else {
+            return "see the disk of store.data_dir".into();
+        };
+        match &**what {
+            BlockedOn::Prepare(xid, ..) => format!(
+                "in doubt: XA RECOVER CONVERT XID on {node} shows it; if its coordinator does not come back, find out what \
+                 became of its other branches and run XA COMMIT {xid} or XA ROLLBACK {xid} on {node}"
             ),
-            WaitsFor::Node(node, BlockedOn::Fence(_)) => {
-                format!(
-                    "{node} is being read up to its end; if that does not move, see its state and its network"
-                )
-            }
-            WaitsFor::Node(node, BlockedOn::NoData) => {
+            BlockedOn::Fence(_) => format!(
+                "{node} is being read up to its end; if that does not move, see its state and its network"
+            ),
+            BlockedOn::NoData => {
                 format!("{node} has not told that it is past this point; see its state")
             }
-            WaitsFor::Downstream => "see the disk of store.data_dir".into(),
         }
     }
 }
@@ -141,7 +143,7 @@ mod tests {
     #[test]
     fn a_reason_that_lasts_is_said_once_and_again_when_it_has_lasted_twice_as_long() {
         let mut reasons = Reasons::new(30);
-        let node = |what| WaitsFor::Node("dn1".into(), what);
+        let node = |what| WaitsFor::Node("dn1".into(), Box::new(what));
         let mut due = Vec::new();
         for now in (1_000..1_200).step_by(10) {
             let what = match now % 20 {
