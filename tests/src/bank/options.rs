@@ -28,7 +28,7 @@ impl Default for Mix {
         Self {
             cross_shard: 70,
             rolled_back: 1,
-            unstamped: 0,
+            unstamped: 2,
             one_phase: 5,
             local: 9,
             local_stamped: 5,
@@ -151,10 +151,7 @@ mod tests {
 
     #[test]
     fn every_kind_gets_its_share() {
-        let mix = Mix {
-            unstamped: 2,
-            ..Mix::default()
-        };
+        let mix = Mix::default();
         let mut counts = std::collections::HashMap::new();
         for point in 0..mix.total() {
             *counts.entry(format!("{:?}", mix.kind(point))).or_insert(0) += 1;

@@ -4,6 +4,7 @@
 
 mod admin;
 mod bad_input;
+mod causal;
 mod crash;
 mod files;
 mod merge;

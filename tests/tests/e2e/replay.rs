@@ -214,6 +214,8 @@ fn replay(recorded: &Recorded, seed: u64) -> Result<Vec<Vec<u8>>> {
         }
     }
     while merger.poll(&mut batch.txns, u64::MAX)? {}
+    prove(recorded, &mut merger)?;
+    while merger.poll(&mut batch.txns, u64::MAX)? {}
     batch.checkpoint = merger.checkpoint();
     writer.append(&batch)?;
     writer.commit()?;
@@ -227,6 +229,22 @@ fn replay(recorded: &Recorded, seed: u64) -> Result<Vec<Vec<u8>>> {
         .iter()
         .map(|n| disk.bytes(n).with_context(|| n.clone()))
         .collect()
+}
+
+/// What had been received when a fence was asked for is not recorded, and proves which branches of commits without a timestamp
+/// there are. Fences at the end of all streams prove it, too, and change nothing else.
+fn prove(recorded: &Recorded, merger: &mut Merger) -> Result<()> {
+    let mut wanted = Vec::new();
+    merger.poll_fences(|_| true, &mut wanted);
+    for (node, stamp) in wanted {
+        let last = recorded.streams[node.index()].last();
+        let pos = match last.context("an item")? {
+            NodeItem::Position(pos) => *pos,
+            NodeItem::Txn(txn) => txn.end,
+        };
+        merger.handle_fence(Fence { node, pos, stamp })?;
+    }
+    Ok(())
 }
 
 /// A passed fence makes room for the next recorded one of its node.
