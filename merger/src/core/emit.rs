@@ -4,22 +4,28 @@
 
 use smallvec::SmallVec;
 use tributary_binlog::{ChecksumAlg, QueryEvent, RawEvent};
-use tributary_flow::{
-    Body, Dependency, GlobalKind, GlobalTxn, KeyClass, NodeId, OrderKey, SourceTxn, TxnKind,
-};
+use tributary_flow::{Body, GlobalKind, GlobalTxn, KeyClass, NodeId, OrderKey, SourceTxn, TxnKind};
 use tributary_schema::DdlStatement;
 
+use super::clock::Interval;
 use super::merge::Merger;
 use super::waiting::{Branch, Branches};
 
 impl Merger {
     pub(super) fn distributed(&mut self, key: OrderKey, branches: Branches) -> Option<GlobalTxn> {
         let first = branches.first()?;
+        let intervals: SmallVec<[Interval<'_>; 4]> = branches.iter().filter_map(interval).collect();
+        if intervals.is_empty() {
+            branches.iter().for_each(|b| self.branch_done(b));
+            return None;
+        }
+        let dependency = self.clock.rows(self.last_gno + 1, &intervals);
+        drop(intervals);
         let mut txn = GlobalTxn {
             key,
             kind: GlobalKind::Rows,
             parts: SmallVec::new(),
-            dependency: Dependency::Predecessor,
+            dependency,
             original_commit: 0,
             immediate_commit: 0,
             original_server_version: first.prepare.original_server_version,
@@ -30,13 +36,12 @@ impl Merger {
             self.branch(&mut txn, branch);
         }
         super::moved::arrange(&mut txn.parts);
-        (!txn.parts.is_empty()).then_some(txn)
+        Some(txn)
     }
 
     /// Adds a branch to its transaction.
     fn branch(&mut self, txn: &mut GlobalTxn, branch: Branch) {
-        self.done(branch.node, branch.prepare.gtid);
-        self.done(branch.node, branch.commit.gtid);
+        self.branch_done(&branch);
         let SourceTxn {
             original_commit,
             immediate_commit,
@@ -57,6 +62,11 @@ impl Merger {
         }
     }
 
+    fn branch_done(&mut self, branch: &Branch) {
+        self.done(branch.node, branch.prepare.gtid);
+        self.done(branch.node, branch.commit.gtid);
+    }
+
     pub(super) fn local(&mut self, key: OrderKey, source: Box<SourceTxn>) -> Option<GlobalTxn> {
         self.done(key.node, source.gtid);
         let kind = match source.kind {
@@ -67,6 +77,11 @@ impl Merger {
         if source.body.is_empty() {
             return None;
         }
+        let gno = self.last_gno + 1;
+        let dependency = match kind {
+            GlobalKind::Ddl => self.clock.statement(gno),
+            GlobalKind::Rows => self.clock.rows(gno, &[alone(key.node, &source)]),
+        };
         Some(GlobalTxn {
             key,
             kind,
@@ -75,7 +90,7 @@ impl Merger {
             original_server_version: source.original_server_version,
             immediate_server_version: source.immediate_server_version,
             timestamp: source.timestamp,
-            dependency: Dependency::Predecessor,
+            dependency,
             parts: SmallVec::from_buf_and_len([source.body, Body::default()], 1),
         })
     }
@@ -93,5 +108,31 @@ impl Merger {
             });
         // What can not be read is never dropped; the collector has read it as a Query event before.
         query.is_none_or(|statement| self.ddl.observe(node, &statement))
+    }
+}
+
+/// The interval of a branch that has rows: that of its prepare group.
+fn interval(branch: &Branch) -> Option<Interval<'_>> {
+    let Branch {
+        node,
+        prepare,
+        commit,
+        ..
+    } = branch;
+    (!prepare.body.is_empty()).then_some(Interval {
+        commit: commit.end,
+        ..alone(*node, prepare)
+    })
+}
+
+/// The interval of a transaction that its node committed alone.
+fn alone(node: NodeId, txn: &SourceTxn) -> Interval<'_> {
+    Interval {
+        node,
+        prepare: txn.end,
+        commit: txn.end,
+        last_committed: txn.last_committed,
+        sequence_number: txn.sequence_number,
+        body: &txn.body,
     }
 }

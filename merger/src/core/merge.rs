@@ -13,6 +13,7 @@ use tributary_flow::{
     OrderKey, OrderMode, SourcePos, SourceTxn, Tso, TxnKind,
 };
 
+use super::clock::Clock;
 use super::ddl::DdlJoin;
 use super::distributed::Work;
 use super::groups::Groups;
@@ -53,7 +54,7 @@ pub struct Merger {
     /// Where the order comes from.
     pub(super) mode: OrderMode,
     /// Number of the last global transaction that was emitted.
-    last_gno: u64,
+    pub(super) last_gno: u64,
     pub(super) nodes: Vec<NodeStream>,
     progress: Vec<NodeProgress>,
     pub(super) waiting: Waiting,
@@ -64,6 +65,8 @@ pub struct Merger {
     /// What items have made possible, and is not done yet.
     pub(super) work: Vec<Work>,
     pub(super) ddl: DdlJoin,
+    /// What a replica may apply side by side.
+    pub(super) clock: Clock,
     /// Greatest TSO observed on any node.
     pub(super) observed: Tso,
     /// Above the time of every key given to a transaction without a TSO.
@@ -95,6 +98,7 @@ impl Merger {
             .collect();
         Self {
             ddl: DdlJoin::restore(table.clone(), &resume.ddl),
+            clock: Clock::new(table.len(), last_gno),
             wanted: vec![None; table.len()],
             nodes,
             progress,

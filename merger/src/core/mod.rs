@@ -14,7 +14,6 @@
 //! * `moved`: within one transaction, a key is freed before it is taken.
 //! * `ddl`: the same statement from several nodes becomes one.
 
-#[cfg_attr(not(test), expect(dead_code, reason = "the emission asks it next"))]
 mod clock;
 mod ddl;
 mod distributed;
