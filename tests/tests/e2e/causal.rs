@@ -9,7 +9,7 @@ use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
 use tokio::time::sleep;
 use tributary_tests::bank::{BankOptions, Mix};
-use tributary_tests::mysqld::Mysqld;
+use tributary_tests::mysqld::{Mysqld, REPL_ACCOUNT};
 
 use crate::sum;
 use crate::world::World;
@@ -74,12 +74,15 @@ async fn stamped(world: &World) -> Result<usize> {
         for log in logs {
             let name: String = log.get(0).context("a name")?;
             let port = node.port().to_string();
+            let password = format!("--password={}", REPL_ACCOUNT.1);
             let args = [
                 "--read-from-remote-server",
                 "--host=127.0.0.1",
                 "--port",
                 &port,
-                "--user=root",
+                "--user",
+                REPL_ACCOUNT.0,
+                &password,
                 "--get-server-public-key",
                 &name,
             ];
@@ -146,7 +149,7 @@ async fn sessions(world: &World) -> Result<Vec<Conn>> {
 }
 
 fn xid(name: &str, node: usize) -> String {
-    let hex = |text: &str| text.bytes().map(|b| format!("{b:02X}")).collect::<String>();
+    let hex = |text: &str| text.bytes().map(|b| format!("{b:02x}")).collect::<String>();
     format!("X'{}',X'{}',7", hex(name), hex(&format!("b{node}")))
 }
 
