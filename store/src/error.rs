@@ -160,10 +160,25 @@ impl OpenError {
     }
 }
 
-/// Why nothing more can be written. After any of them the writer is poisoned: what is on disk is known again only after
-/// a restart and its recovery.
+/// Why something was not written. After any of them but [`WriteError::Full`] the writer is poisoned: what is on disk is
+/// known again only after a restart and its recovery.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum WriteError {
+    /// There is no space. Nothing that was appended since the last commit is left: it can be appended again, as often as it
+    /// takes.
+    #[error("no space left: {what}: {source}; free some, or purge binlog files")]
+    Full {
+        /// What was attempted, with the file's name.
+        what: String,
+        /// What the system said.
+        source: Arc<io::Error>,
+    },
+    /// What must be in the index database is not.
+    #[error("index database: {detail}")]
+    Inconsistent {
+        /// What is missing.
+        detail: String,
+    },
     /// A file operation failed.
     #[error("{what}: {source}; nothing more is written until the service is restarted")]
     Io {
@@ -198,12 +213,35 @@ pub enum WriteError {
 }
 
 impl WriteError {
-    /// Always [`ErrorClass::Halt`]: going on after a failed write could lose what was acknowledged.
+    /// [`ErrorClass::Halt`], because going on after a failed write could lose what was acknowledged; but
+    /// [`ErrorClass::Retry`] if there was no space.
     pub fn class(&self) -> ErrorClass {
-        ErrorClass::Halt
+        if self.is_full() {
+            ErrorClass::Retry
+        } else {
+            ErrorClass::Halt
+        }
     }
 
+    /// Whether there was no space: the only failure after which the writer goes on.
+    pub fn is_full(&self) -> bool {
+        matches!(self, Self::Full { .. })
+    }
+
+    /// A failed write.
     pub(crate) fn io(what: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
+        let what = what.into();
+        move |source| match source.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::Full {
+                what,
+                source: Arc::new(source),
+            },
+            _ => Self::sync(what)(source),
+        }
+    }
+
+    /// A failed sync, or anything else that is never tried again, for whatever reason it failed.
+    pub(crate) fn sync(what: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
         let what = what.into();
         move |source| Self::Io {
             what,
@@ -254,6 +292,16 @@ pub enum ReadError {
     NoSuchFile {
         /// The name asked for.
         file: BinlogFile,
+    },
+    /// The head of the file is not what was written.
+    #[error("{file}:{pos}: {detail}; restore the file from a backup or a standby")]
+    Damaged {
+        /// The file.
+        file: BinlogFile,
+        /// Where.
+        pos: u64,
+        /// What is wrong.
+        detail: String,
     },
     /// The file was purged while it was being read.
     #[error("{file} was purged while it was being read (purge_in_use)")]

@@ -13,13 +13,14 @@ use crate::{
         index_file,
     },
     disk::Disk,
+    full::RESERVE_BYTES,
     log::FileEntry,
     writer::ActiveFile,
 };
 
 /// Creates `file` and buffers its head.
 pub(crate) fn create_file(
-    disk: &dyn Disk,
+    disk: &Arc<dyn Disk>,
     file: &BinlogFile,
     stamp: Stamp,
     options: &StoreOptions,
@@ -42,7 +43,9 @@ pub(crate) fn create_file(
     })?;
     let active = ActiveFile {
         file: file.clone(),
+        disk: disk.clone(),
         handle,
+        reserve: RESERVE_BYTES,
         first_gno: last_gno + 1,
         pending,
     };
@@ -82,11 +85,14 @@ pub(crate) fn replace(
         }
         let handle = disk.create(temporary)?;
         handle.write_at(0, bytes)?;
-        handle.sync_data()?;
-        disk.rename(temporary, name)?;
-        disk.sync_dir()
+        Ok(handle)
     };
-    write().map_err(WriteError::io(format!("writing {name}")))
+    let writing = format!("writing {name}");
+    let handle = write().map_err(WriteError::io(&*writing))?;
+    handle.sync_data().map_err(WriteError::sync(&*writing))?;
+    disk.rename(temporary, name)
+        .map_err(WriteError::io(&*writing))?;
+    disk.sync_dir().map_err(WriteError::sync(writing))
 }
 
 /// What the index file is called while it is being written.

@@ -23,6 +23,8 @@ pub(crate) struct Head {
     pub(crate) format: FormatDescription,
     /// `None` if there is no PREVIOUS_GTIDS event (servers before 5.6).
     pub(crate) previous: Option<GtidSet>,
+    /// Flags of the format description's header.
+    pub(crate) flags: u16,
     /// Where the first event behind the head begins.
     pub(crate) end: u64,
 }
@@ -68,6 +70,7 @@ pub(crate) fn read_head(file: &dyn DiskFile, len: u64) -> Result<Head, HeadError
         }
     }
     let mut scan = FileScan::new(file, MAGIC.len() as u64, len, ChecksumAlg::None);
+    scan.read_little();
     let pos = scan.pos();
     let event = |pos, detail: String| HeadError::Event { pos, detail };
     let missing = || {
@@ -87,10 +90,12 @@ pub(crate) fn read_head(file: &dyn DiskFile, len: u64) -> Result<Head, HeadError
             format!("the first event is {found}, not a format description"),
         ));
     }
+    let flags = first.header.flags;
     let format = FormatDescription::parse(first.body).map_err(|e| event(pos, e.to_string()))?;
     let pos = scan.pos();
     let mut head = Head {
         format,
+        flags,
         previous: None,
         end: pos,
     };

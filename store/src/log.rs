@@ -2,21 +2,24 @@
 //! ever shows anything past that end.
 
 use std::{
+    collections::BTreeMap,
     fmt,
     sync::{
-        Arc, PoisonError, RwLock, RwLockReadGuard,
+        Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard,
         atomic::{AtomicBool, Ordering},
     },
 };
 
 use tokio::sync::watch;
-use tributary_binlog::{BinlogFile, BinlogPos, Gno, GtidSet, Sid, Tag};
+use tributary_binlog::{BinlogFile, BinlogPos, ChecksumAlg, Gno, GtidSet, MAGIC, Sid, Tag};
 
 use crate::{
     FileReader, OpenError, ReadError, StartError,
     core::start,
-    disk::Disk,
+    disk::{Disk, DiskFile},
+    foreign::{HeadError, read_head},
     kv::{IndexPlace, Kv, RecordError, gtid_index, time_index, tso_index},
+    scan::ScanError,
 };
 
 /// Up to where everything is on disk, checkpoint included.
@@ -84,6 +87,18 @@ pub(crate) struct Shared {
     /// What has been executed besides `server_uuid:1-last_gno`.
     executed_besides: GtidSet,
     durable: watch::Sender<DurableEnd>,
+    damaged: Mutex<BTreeMap<BinlogFile, Damage>>,
+}
+
+/// A place at which a file was found to be damaged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Damage {
+    /// The file.
+    pub file: BinlogFile,
+    /// The damaged event's offset in bytes, or 0.
+    pub pos: u64,
+    /// What is wrong.
+    pub detail: String,
 }
 
 /// What a log is made of.
@@ -123,6 +138,7 @@ impl GlobalLog {
             files,
             executed_besides,
             durable,
+            damaged: Mutex::default(),
         };
         Self {
             shared: Arc::new(shared),
@@ -189,6 +205,7 @@ impl GlobalLog {
             return Err(ReadError::NoSuchFile { file: file.clone() });
         };
         let held = entry.readers.clone();
+        let previous = entry.previous_gtids.clone();
         drop(entries);
         let opened = self.shared.disk.open(file.as_str(), false);
         let handle = opened.map_err(|source| ReadError::Io {
@@ -196,8 +213,39 @@ impl GlobalLog {
             offset: 0,
             source,
         })?;
+        if self.shared.kv.is_some() {
+            let size = self.shared.visible(file).0;
+            check_head(file, &*handle, size, &previous).inspect_err(|e| self.note_damage(e))?;
+        }
         let shared = self.shared.clone();
         Ok(FileReader::new(shared, file.clone(), handle, held))
+    }
+
+    /// Remembers that a file is damaged at `pos`, for the status. Answers whether that is news. It is forgotten when the
+    /// file is purged, and at the next start.
+    pub fn report_damage(&self, file: &BinlogFile, pos: u64, detail: &str) -> bool {
+        let mut damaged = self.shared.damaged();
+        let news = damaged.get(file).is_none_or(|known| pos < known.pos);
+        if news {
+            let detail = detail.to_owned();
+            let file = file.clone();
+            damaged.insert(file.clone(), Damage { file, pos, detail });
+        }
+        news
+    }
+
+    /// The files of the log that were found to be damaged, each with the first place.
+    pub fn damaged(&self) -> Vec<Damage> {
+        let oldest = self.shared.entries().first().map(|e| e.file.clone());
+        let mut damaged = self.shared.damaged();
+        damaged.retain(|file, _| oldest.as_ref().is_some_and(|oldest| file >= oldest));
+        damaged.values().cloned().collect()
+    }
+
+    fn note_damage(&self, error: &ReadError) {
+        if let ReadError::Damaged { file, pos, detail } = error {
+            self.report_damage(file, *pos, detail);
+        }
     }
 
     /// `@@gtid_executed`: every GTID up to the durable end.
@@ -285,7 +333,43 @@ impl GlobalLog {
     }
 }
 
+/// The head of one of our own files: magic, format description and PREVIOUS_GTIDS are as they were written. What follows
+/// has checksums that a reader can trust only if the head says so.
+fn check_head(
+    file: &BinlogFile,
+    handle: &dyn DiskFile,
+    size: u64,
+    previous: &GtidSet,
+) -> Result<(), ReadError> {
+    let damaged = |pos, detail: String| ReadError::Damaged {
+        file: file.clone(),
+        pos,
+        detail,
+    };
+    let head = read_head(handle, size).map_err(|e| match e {
+        HeadError::Scan(ScanError::Io(source)) => ReadError::Io {
+            file: file.clone(),
+            offset: 0,
+            source,
+        },
+        e => damaged(e.pos().unwrap_or(0), e.to_string()),
+    })?;
+    if head.format.checksum != ChecksumAlg::Crc32 || head.flags != 0 {
+        let detail = "the format description is not one of this log".to_owned();
+        return Err(damaged(MAGIC.len() as u64, detail));
+    }
+    if head.previous.as_ref() != Some(previous) {
+        let detail = "PREVIOUS_GTIDS is not what the index database says".to_owned();
+        return Err(damaged(MAGIC.len() as u64, detail));
+    }
+    Ok(())
+}
+
 impl Shared {
+    fn damaged(&self) -> MutexGuard<'_, BTreeMap<BinlogFile, Damage>> {
+        self.damaged.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(crate) fn entries(&self) -> RwLockReadGuard<'_, Vec<FileEntry>> {
         self.files.read().unwrap_or_else(PoisonError::into_inner)
     }

@@ -11,7 +11,7 @@
 use tributary_binlog::{BinlogFile, EventHeader, HEADER_LEN, MAGIC};
 
 use crate::{
-    DurableEnd, LogWriter, PurgeError, ReadError, WriteError,
+    LogWriter, PurgeError, ReadError, WriteError,
     core::retention::{self, Finished, Retention},
     files::write_index,
     kv::{
@@ -96,13 +96,6 @@ impl LogWriter {
         self.purge_in_use = yes;
     }
 
-    /// Commits what is appended, finishes the active file and starts a new one (FLUSH BINARY LOGS).
-    pub fn flush(&mut self) -> Result<DurableEnd, WriteError> {
-        self.check_poison()?;
-        let result = self.rotate().and_then(|()| self.commit_group());
-        self.poison_on_error(result)
-    }
-
     fn head_timestamp(&self, file: &BinlogFile) -> Result<u32, ReadError> {
         let error = |source| unreadable(file, source);
         let mut header = [0; HEADER_LEN];
@@ -122,11 +115,29 @@ impl LogWriter {
         let Some(leaving) = self.poison_on_error(forgotten)? else {
             return Ok(0);
         };
+        // On a full disk the files must go before a new index fits.
+        let indexed = match self.rewrite_index() {
+            Err(e) if e.is_full() => false,
+            result => self.poison_on_error(result).map(|()| true)?,
+        };
         self.remove(leaving)?;
+        if !indexed {
+            match self.rewrite_index() {
+                // The note of what is leaving stays: the next purge, or a start, does it.
+                Err(e) if e.is_full() => return Err(e.into()),
+                result => self.poison_on_error(result)?,
+            }
+        }
+        let synced = self
+            .disk
+            .sync_dir()
+            .map_err(WriteError::sync("syncing the directory"));
+        let done = synced.and_then(|()| finish(&*self.kv));
+        self.poison_on_error(done)?;
         Ok(taken.len() as u64)
     }
 
-    /// Takes files out of the index database and the index file. Answers what may leave the disk.
+    /// Takes files out of the index database. Answers what may leave the disk, also of an earlier purge.
     fn forget(&mut self, taken: &[BinlogFile]) -> Result<Option<Purging>, WriteError> {
         let unfinished = self.kv.get(&Purging::key())?;
         let unfinished = unfinished
@@ -147,10 +158,13 @@ impl LogWriter {
             batch.delete_range(from, kept.unwrap_or(to));
         }
         self.kv.write(&batch, true)?;
+        Ok(Some(leaving))
+    }
+
+    fn rewrite_index(&mut self) -> Result<(), WriteError> {
         let entries = self.log.shared().entries().clone();
         let files = entries.iter().map(|entry| &entry.file);
-        write_index(&*self.disk, &self.options.index_name(), files)?;
-        Ok(Some(leaving))
+        write_index(&*self.disk, &self.options.index_name(), files)
     }
 
     fn remove(&mut self, leaving: Purging) -> Result<(), PurgeError> {
@@ -163,12 +177,7 @@ impl LogWriter {
                 _ => {}
             }
         }
-        let synced = self
-            .disk
-            .sync_dir()
-            .map_err(WriteError::io("syncing the directory"));
-        let done = synced.and_then(|()| finish(&*self.kv));
-        Ok(self.poison_on_error(done)?)
+        Ok(())
     }
 }
 

@@ -24,6 +24,7 @@ use crate::{
     },
     disk::{Disk, DiskFile, DiskLock},
     files::{create_file, index_temporary, read_text, write_index},
+    full::RESERVE_BYTES,
     kv::{
         Kv, KvBatch,
         checkpoint::CheckpointRecord,
@@ -137,14 +138,14 @@ impl Opening {
             timestamp: created,
         };
         let (mut active, entry) =
-            create_file(&*self.disk, &file, stamp, &self.options, GtidSet::new(), 0)?;
+            create_file(&self.disk, &file, stamp, &self.options, GtidSet::new(), 0)?;
         active
             .drain()
             .map_err(WriteError::io(format!("writing {file}")))?;
         active
             .handle
             .sync_data()
-            .map_err(WriteError::io(format!("syncing {file}")))?;
+            .map_err(WriteError::sync(format!("syncing {file}")))?;
         write_index(&*self.disk, &self.options.index_name(), [&file])?;
         let record = CheckpointRecord {
             seq: 1,
@@ -218,7 +219,9 @@ impl Opening {
         };
         let active = ActiveFile {
             file,
+            disk: self.disk.clone(),
             handle,
+            reserve: RESERVE_BYTES,
             first_gno,
             pending,
         };

@@ -12,6 +12,8 @@ use crate::disk::DiskFile;
 
 /// Bytes read at a time.
 const CHUNK: usize = 256 << 10;
+/// The same, where only the head of a file is read.
+const LITTLE_CHUNK: usize = 1 << 10;
 /// Events up to this size are held whole; of larger ones only this much.
 const WHOLE_MAX: usize = 1 << 20;
 
@@ -100,6 +102,8 @@ pub(crate) struct FileScan<'a> {
     /// Bytes of the file from `buf_at` on.
     buf: Vec<u8>,
     buf_at: u64,
+    /// Bytes read at a time.
+    chunk: usize,
 }
 
 impl<'a> FileScan<'a> {
@@ -112,7 +116,13 @@ impl<'a> FileScan<'a> {
             alg,
             buf: Vec::new(),
             buf_at: pos,
+            chunk: CHUNK,
         }
+    }
+
+    /// Only the first events are of interest.
+    pub(crate) fn read_little(&mut self) {
+        self.chunk = LITTLE_CHUNK;
     }
 
     /// Where the next event begins.
@@ -262,7 +272,7 @@ impl<'a> FileScan<'a> {
         let held = at >= self.buf_at && at + len as u64 <= self.buf_at + self.buf.len() as u64;
         if !held {
             let room = usize::try_from(self.end - at).unwrap_or(usize::MAX);
-            self.buf.resize(len.max(CHUNK).min(room), 0);
+            self.buf.resize(len.max(self.chunk).min(room), 0);
             self.buf_at = at;
             let n = self
                 .file

@@ -28,7 +28,7 @@
 //! before, no order of events needs more than "cut, remove, write the index". What is cut is asked for again from the
 //! nodes and encoded to the same bytes.
 //!
-//! Any failure **poisons** the writer: after a failed `fsync` nobody knows what is on disk (the kernel may have dropped
+//! A write for which there is no space is undone, and may be tried again (`full`). Any other failure **poisons** the writer: after a failed `fsync` nobody knows what is on disk (the kernel may have dropped
 //! the dirty pages and report success next time), so only a restart with its recovery may go on.
 
 use std::{io, sync::Arc};
@@ -63,8 +63,8 @@ pub struct LogWriter {
     pub(crate) log: GlobalLog,
     pub(crate) options: StoreOptions,
     encoder: Encoder,
-    active: ActiveFile,
-    state: State,
+    pub(crate) active: ActiveFile,
+    pub(crate) state: State,
     group: Group,
     /// Whether files are purged although somebody reads them.
     pub(crate) purge_in_use: bool,
@@ -85,7 +85,10 @@ pub(crate) struct State {
 /// The file being written.
 pub(crate) struct ActiveFile {
     pub(crate) file: BinlogFile,
+    pub(crate) disk: Arc<dyn Disk>,
     pub(crate) handle: Arc<dyn DiskFile>,
+    /// Free space that a write must leave, in bytes.
+    pub(crate) reserve: u64,
     /// Number of the first transaction that is, or would be, in it.
     pub(crate) first_gno: u64,
     pub(crate) pending: Pending,
@@ -97,6 +100,18 @@ impl Sink for ActiveFile {
     }
 
     fn drain(&mut self) -> io::Result<()> {
+        let len = self.pending.bytes.len() as u64;
+        if let Some(free) = self.disk.free_bytes()?
+            && free < len.saturating_add(self.reserve)
+        {
+            return Err(io::Error::new(
+                io::ErrorKind::StorageFull,
+                format!(
+                    "{free} bytes are free, {len} are to be written, {} are kept back",
+                    self.reserve
+                ),
+            ));
+        }
         self.handle
             .write_at(self.pending.base, &self.pending.bytes)?;
         self.pending.base = self.pending.offset();
@@ -199,14 +214,14 @@ impl LogWriter {
             self.state.merger = Some(batch.checkpoint.clone());
             self.group.progress = true;
         }
-        self.poison_on_error(result)
+        self.settle(result)
     }
 
     /// Makes everything appended so far durable, then visible. Without anything new it does nothing.
     pub fn commit(&mut self) -> Result<DurableEnd, WriteError> {
         self.check_poison()?;
         let result = self.commit_group();
-        self.poison_on_error(result)
+        self.settle(result)
     }
 
     /// Bytes appended and not yet committed.
@@ -252,6 +267,30 @@ impl LogWriter {
             self.poison = Some(e.to_string());
         }
         result
+    }
+
+    /// Undoes what did not fit on the disk; any other failure is final.
+    fn settle<T>(&mut self, result: Result<T, WriteError>) -> Result<T, WriteError> {
+        match result {
+            Err(full) if full.is_full() => {
+                let undone = self.roll_back();
+                self.poison_on_error(undone)?;
+                Err(full)
+            }
+            result => self.poison_on_error(result),
+        }
+    }
+
+    /// Nothing is left to commit.
+    pub(crate) fn clear_group(&mut self) {
+        self.group = Group::default();
+    }
+
+    /// Commits what is appended, finishes the active file and starts a new one (FLUSH BINARY LOGS).
+    pub fn flush(&mut self) -> Result<DurableEnd, WriteError> {
+        self.check_poison()?;
+        let result = self.rotate().and_then(|()| self.commit_group());
+        self.settle(result)
     }
 
     fn append_txn(&mut self, txn: &GlobalTxn) -> Result<(), WriteError> {
@@ -328,7 +367,7 @@ impl LogWriter {
         self.active
             .handle
             .sync_data()
-            .map_err(WriteError::io(format!("syncing {file}")))?;
+            .map_err(WriteError::sync(format!("syncing {file}")))?;
         let (size, first_gno) = (self.active.pending.offset(), self.active.first_gno);
         self.group.sealed.push(Sealed {
             file,
@@ -338,14 +377,16 @@ impl LogWriter {
 
         let previous = own_gtids(self.log.server_uuid(), self.state.last_gno);
         let (active, entry) = create_file(
-            &*self.disk,
+            &self.disk,
             &next,
             stamp,
             &self.options,
             previous,
             self.state.last_gno,
         )?;
+        let reserve = self.active.reserve;
         let mut bytes = std::mem::replace(&mut self.active, active).pending.bytes;
+        self.active.reserve = reserve;
         // The old buffer has grown to its size already.
         bytes.append(&mut self.active.pending.bytes);
         self.active.pending.bytes = bytes;
@@ -367,7 +408,7 @@ impl LogWriter {
             self.active
                 .handle
                 .sync_data()
-                .map_err(WriteError::io(format!("syncing {file}")))?;
+                .map_err(WriteError::sync(format!("syncing {file}")))?;
         }
         if !self.group.created.is_empty() {
             let entries = self.log.shared().entries().clone();

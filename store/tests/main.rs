@@ -5,6 +5,7 @@ mod commit;
 mod crash;
 mod crash_states;
 mod encoding;
+mod faults;
 mod foreign;
 mod opening;
 mod purging;

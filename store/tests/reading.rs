@@ -56,13 +56,42 @@ fn a_file_cut_behind_our_back_is_an_error_not_an_end() {
     let (disk, kv) = sample(5, 1 << 20);
     let opened = open_mem(&disk, &kv, 1 << 20).unwrap();
     let end = opened.log.durable();
-    disk.put("binlog.000001", b"short");
+    let good = disk.bytes("binlog.000001").unwrap();
+    disk.put("binlog.000001", &good[..good.len() - 1]);
     let reader = opened.log.open(&end.file).unwrap();
-    let mut buf = [0; 100];
+    let mut buf = vec![0; end.offset as usize];
     assert!(matches!(
         reader.read_at(0, &mut buf),
         Err(ReadError::Io { .. })
     ));
+}
+
+/// Checksums guard what follows the head; so a reader gets no byte of a file whose head is not as it was written.
+#[test]
+fn any_flipped_bit_in_a_head_is_found_when_the_file_is_opened() {
+    let (disk, kv) = sample(40, 2000);
+    let log = open_mem(&disk, &kv, 2000).unwrap().log;
+    let info = log.files()[2].clone();
+    let name = info.file.as_str();
+    let good = disk.bytes(name).unwrap();
+    let head = usize::try_from(crate::support::events(&good)[1].header.log_pos).unwrap();
+    for bit in 0..head * 8 {
+        let mut bad = good.clone();
+        bad[bit / 8] ^= 1 << (bit % 8);
+        disk.put(name, &bad);
+        let refused = log.open(&info.file).map(|_| ()).unwrap_err();
+        let ReadError::Damaged { file, pos, .. } = &refused else {
+            panic!("bit {bit}: {refused}");
+        };
+        assert!(*file == info.file && *pos <= bit as u64 / 8, "{refused}");
+    }
+    let damaged = log.damaged();
+    assert_eq!((damaged.len(), &damaged[0].file), (1, &info.file));
+    disk.put(name, &good);
+    log.open(&info.file).unwrap();
+    assert!(log.report_damage(&log.durable().file, 300, "checksum"));
+    assert!(!log.report_damage(&log.durable().file, 400, "checksum"));
+    assert_eq!(log.damaged().len(), 2);
 }
 
 #[test]

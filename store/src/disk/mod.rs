@@ -45,6 +45,11 @@ pub trait Disk: Send + Sync + 'static {
     /// [`io::ErrorKind::WouldBlock`] if somebody else has it.
     fn lock(&self, name: &str) -> io::Result<DiskLock>;
 
+    /// Bytes that can still be written to the file system the directory is on; `None` if there is no telling.
+    fn free_bytes(&self) -> io::Result<Option<u64>> {
+        Ok(None)
+    }
+
     /// What to call this directory in messages.
     fn describe(&self) -> String;
 }

@@ -123,6 +123,11 @@ impl Disk for RealDisk {
         Ok(DiskLock::new(file))
     }
 
+    fn free_bytes(&self) -> io::Result<Option<u64>> {
+        let found = rustix::fs::statvfs(&self.dir)?;
+        Ok(Some(found.f_bavail.saturating_mul(found.f_frsize)))
+    }
+
     fn describe(&self) -> String {
         self.dir.display().to_string()
     }
