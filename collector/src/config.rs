@@ -9,7 +9,7 @@ use std::{
 };
 
 use tributary_binlog::Sid;
-use tributary_flow::NodeId;
+use tributary_flow::{NodeId, limits};
 
 use crate::core::{resume::Start, settings::Identity};
 
@@ -97,8 +97,8 @@ pub struct CollectorConfig {
     pub node: NodeId,
     /// Its name.
     pub name: String,
-    /// Where it is.
-    pub url: NodeUrl,
+    /// Where it is: one address, or those of all servers of a failover group, of which the primary is read.
+    pub servers: Vec<NodeUrl>,
     /// Our `server_id` as its replica. Must differ from every other server's.
     pub server_id: u32,
     /// Our UUID as its replica; a new dump with the same UUID ends the old one.
@@ -111,4 +111,45 @@ pub struct CollectorConfig {
     pub bytes_max: usize,
     /// Who the other nodes are.
     pub identities: Identities,
+    /// How often the node is looked at beside its stream: settings, GTIDs, clock, the other servers of its group.
+    pub watch_every: Duration,
+    /// An answer that takes longer makes the node count as slow.
+    pub slow_answer: Duration,
+    /// How often a node that halted is asked whether the cause has gone.
+    pub recheck_every: Duration,
+    /// How long the servers of a group have to answer when the primary is looked for.
+    pub probe_timeout: Duration,
+}
+
+impl CollectorConfig {
+    /// A node with these servers, and defaults for everything else: read from the earliest on, heartbeats every 5 s,
+    /// a look every 10 s. `server_id` and `replica_uuid` are ours as its replica.
+    pub fn new(
+        node: NodeId,
+        name: &str,
+        servers: Vec<NodeUrl>,
+        server_id: u32,
+        replica_uuid: Sid,
+    ) -> Self {
+        Self {
+            node,
+            name: name.to_owned(),
+            servers,
+            server_id,
+            replica_uuid,
+            heartbeat: Duration::from_secs(5),
+            start: Start::default(),
+            bytes_max: limits::NODE_BYTES_MAX,
+            identities: Identities::default(),
+            watch_every: Duration::from_secs(10),
+            slow_answer: Duration::from_secs(1),
+            recheck_every: Duration::from_secs(10),
+            probe_timeout: Duration::from_secs(2),
+        }
+    }
+
+    /// Whether there is more than one server to choose from.
+    pub(crate) fn is_group(&self) -> bool {
+        self.servers.len() > 1
+    }
 }

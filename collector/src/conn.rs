@@ -203,12 +203,23 @@ impl NodeConn {
         let mut out = Vec::with_capacity(payload.len() + 4);
         let seq = put_packet(&mut out, self.packets.next_seq(), payload);
         self.packets.expect_seq(seq);
+        self.write(&out).await
+    }
+
+    async fn write(&mut self, out: &[u8]) -> Result<(), ConnError> {
         let writing = async {
-            self.stream.write_all(&out).await?;
+            self.stream.write_all(out).await?;
             self.stream.flush().await
         };
         let written = timeout(ANSWER_TIMEOUT, writing).await;
         Ok(written.map_err(|_| late("sending", ANSWER_TIMEOUT))??)
+    }
+
+    /// Sends a packet that nobody asked for and nobody answers, between two packets of a dump.
+    pub(crate) async fn aside(&mut self, payload: &[u8]) -> Result<(), ConnError> {
+        let mut out = Vec::with_capacity(payload.len() + 4);
+        put_packet(&mut out, 0, payload);
+        self.write(&out).await
     }
 
     /// Sends a command.
@@ -263,13 +274,22 @@ impl NodeConn {
         sql: &str,
         doing: &'static str,
     ) -> Result<Vec<Row>, ConnError> {
+        Ok(self.query_table(sql, doing).await?.1)
+    }
+
+    /// The same with the columns' names.
+    pub(crate) async fn query_table(
+        &mut self,
+        sql: &str,
+        doing: &'static str,
+    ) -> Result<(Vec<String>, Vec<Row>), ConnError> {
         self.command(&commands::query(sql)).await?;
         let mut reader = ResultReader::default();
         loop {
             let packet = self.read_packet(doing).await?;
             match reader.handle(packet)? {
                 Step::More => {}
-                Step::Done => return Ok(reader.into_rows()),
+                Step::Done => return Ok(reader.into_table()),
                 Step::Failed(source) => return Err(ConnError::Server { doing, source }),
             }
         }

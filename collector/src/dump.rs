@@ -41,6 +41,17 @@ pub struct DumpOptions {
     pub heartbeat: Duration,
     /// Whether the node waits for more at the end of its binlog, instead of ending the dump.
     pub blocking: bool,
+    /// Whether to be a semi-synchronous replica, if the node has the plugin: its commits then wait for [`DumpConn::ack`].
+    pub semi_sync: bool,
+}
+
+/// A semi-synchronous connection: what the node says in front of each event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum SemiSync {
+    /// Nothing: it is an ordinary replica's connection.
+    Off,
+    /// Whether it wants an answer to the last event.
+    On { asked: bool },
 }
 
 /// A connection that streams events.
@@ -49,6 +60,7 @@ pub struct DumpConn {
     checksum: ChecksumAlg,
     /// Whether the current packet has been found but not handed out.
     peeked: bool,
+    semi_sync: SemiSync,
 }
 
 impl DumpConn {
@@ -61,6 +73,7 @@ impl DumpConn {
             conn: NodeConn::connect(url).await?,
             checksum: ChecksumAlg::None,
             peeked: false,
+            semi_sync: SemiSync::Off,
         })
     }
 
@@ -129,6 +142,10 @@ impl DumpConn {
                 ", @slave_uuid = '{uuid}', @replica_uuid = '{uuid}'"
             ));
         }
+        if options.semi_sync && self.has_semi_sync().await? {
+            set.push_str(", @rpl_semi_sync_replica = 1, @rpl_semi_sync_slave = 1");
+            self.semi_sync = SemiSync::On { asked: false };
+        }
         self.conn.query(&set, "setting up the dump").await?;
         let rows = self
             .conn
@@ -153,23 +170,83 @@ impl DumpConn {
         Ok(())
     }
 
+    /// Whether the plugin of a semi-synchronous source is there, by its name since 8.0.26 or before.
+    async fn has_semi_sync(&mut self) -> Result<bool, ConnError> {
+        const UNKNOWN_VARIABLE: u16 = 1193;
+        for name in [
+            "rpl_semi_sync_source_enabled",
+            "rpl_semi_sync_master_enabled",
+        ] {
+            let sql = format!("SELECT @@GLOBAL.{name}");
+            match self
+                .conn
+                .query(&sql, "asking for semi-synchronous replication")
+                .await
+            {
+                Ok(_) => return Ok(true),
+                Err(ConnError::Server { source, .. }) if source.code == UNKNOWN_VARIABLE => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(false)
+    }
+
+    /// Whether the node's commits wait for our answers.
+    pub fn is_semi_sync(&self) -> bool {
+        self.semi_sync != SemiSync::Off
+    }
+
+    /// Whether the node wants an answer to the event that was handed out last.
+    #[inline]
+    pub fn ack_wanted(&self) -> bool {
+        self.semi_sync == SemiSync::On { asked: true }
+    }
+
+    /// Tells the node that everything up to `offset` of its binlog file `file` is safe.
+    ///
+    /// # Errors
+    /// The connection broke.
+    pub async fn ack(&mut self, file: &str, offset: u64) -> Result<(), ConnError> {
+        self.conn
+            .aside(&commands::semi_sync_ack(file, offset))
+            .await
+    }
+
     /// The next event in the receive buffer; `None` when more bytes are needed.
     ///
     /// # Errors
     /// The node ended the dump or sent an error; an event is damaged.
     #[inline(always)]
     pub fn poll_event(&mut self) -> Result<Option<RawEvent<'_>>, ConnError> {
-        if !std::mem::take(&mut self.peeked) && !self.conn.packets.advance()? {
+        if !std::mem::take(&mut self.peeked) && !self.advance()? {
             return Ok(None);
         }
         match self.conn.packets.current() {
             [0x00, bytes @ ..] => {
+                let bytes = match (&mut self.semi_sync, bytes) {
+                    (SemiSync::Off, bytes) => bytes,
+                    (SemiSync::On { asked }, [commands::SEMI_SYNC, flag, bytes @ ..]) => {
+                        *asked = flag & 1 != 0;
+                        bytes
+                    }
+                    (SemiSync::On { .. }, other) => return Err(no_semi_sync_header(other)),
+                };
                 let event = RawEvent::parse(bytes, self.checksum)?;
                 self.checksum = event.next_alg(self.checksum)?;
                 Ok(Some(event))
             }
             other => Err(end_of_dump(other)),
         }
+    }
+
+    #[inline(always)]
+    fn advance(&mut self) -> Result<bool, WireError> {
+        if self.semi_sync == (SemiSync::On { asked: true }) {
+            // Behind an event that wants an answer, the node counts its packets as if it had got one.
+            self.semi_sync = SemiSync::On { asked: false };
+            self.conn.packets.expect_seq(1);
+        }
+        self.conn.packets.advance()
     }
 
     /// Takes bytes that have arrived already; `false` when there are none.
@@ -202,7 +279,7 @@ impl DumpConn {
     /// The connection broke, or three heartbeats have not come.
     pub async fn next_block(&mut self) -> Result<Block<'_>, ConnError> {
         while !self.peeked {
-            self.peeked = self.conn.packets.advance()?;
+            self.peeked = self.advance()?;
             self.fill().await?;
         }
         Ok(Block(self))
@@ -220,6 +297,16 @@ impl Block<'_> {
     pub fn next_event(&mut self) -> Result<Option<RawEvent<'_>>, ConnError> {
         self.0.poll_event()
     }
+}
+
+#[cold]
+fn no_semi_sync_header(packet: &[u8]) -> ConnError {
+    WireError::Unexpected {
+        first: packet.first().copied().unwrap_or(0),
+        len: packet.len(),
+        doing: "reading a semi-synchronous dump",
+    }
+    .into()
 }
 
 /// What a packet means that is no event.

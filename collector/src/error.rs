@@ -9,7 +9,10 @@ use tributary_flow::{ErrorClass, SourcePos};
 
 use crate::{
     core::{
-        assemble_error::AssembleError, backoff::Pace, resume::ResumeError,
+        assemble_error::AssembleError,
+        backoff::Pace,
+        choice::ChoiceError,
+        resume::{GtidText, ResumeError},
         settings::SettingsProblem,
     },
     wire::{WireError, auth::AuthError, reply::ServerError},
@@ -150,6 +153,18 @@ pub enum CollectorError {
         /// What came.
         answer: String,
     },
+    /// No server of a failover group can be read.
+    #[error(transparent)]
+    Choice(#[from] ChoiceError),
+    /// The node's history went back while it was read.
+    #[error(
+        "the node's binlog or gtid_executed went back while it was read (lost GTIDs: {lost}): RESET BINARY LOGS AND GTIDS was run \
+         on it, or it was restored"
+    )]
+    WentBack {
+        /// GTIDs that were in `gtid_executed` a moment ago; empty when only the binlog's end went back.
+        lost: GtidText,
+    },
     /// Two connections to one address reach different servers.
     #[error(
         "the address leads to different servers (server_uuid {checked}, then {streaming}): a node's address must not be balanced"
@@ -169,15 +184,39 @@ impl CollectorError {
             Self::Conn(e) => e.class(),
             Self::Assemble(e) => e.class(),
             Self::Resume(_) | Self::Duplicate { .. } => ErrorClass::Halt,
+            Self::Choice(ChoiceError::Missing { .. } | ChoiceError::Errant { .. }) => {
+                ErrorClass::Halt
+            }
             // Checked again and again until an operator has repaired it; nothing is read before.
-            Self::Settings(_) | Self::Answer { .. } | Self::OtherServer { .. } => ErrorClass::Retry,
+            Self::Settings(_)
+            | Self::Answer { .. }
+            | Self::OtherServer { .. }
+            | Self::Choice(_)
+            | Self::WentBack { .. } => ErrorClass::Retry,
         }
+    }
+
+    /// Whether the node can be asked, without reading anything, if the cause of a halt has gone.
+    pub(crate) fn can_be_asked_again(&self) -> bool {
+        matches!(self, Self::Resume(_) | Self::Choice(_))
+    }
+
+    /// Whether it may be nothing but a node that is behind itself: a semi-synchronous commit is sent to replicas before it
+    /// enters `gtid_executed`.
+    pub(crate) fn may_be_early(&self) -> bool {
+        matches!(
+            self,
+            Self::Resume(ResumeError::Lost { .. } | ResumeError::Reset { .. })
+                | Self::Choice(ChoiceError::Missing { .. })
+        )
     }
 
     pub(crate) fn pace(&self) -> Pace {
         match self {
             Self::Conn(e) => e.pace(),
-            Self::Assemble(_) | Self::Resume(_) => Pace::Fast,
+            Self::Assemble(_) | Self::Resume(_) | Self::Choice(_) | Self::WentBack { .. } => {
+                Pace::Fast
+            }
             _ => Pace::Slow,
         }
     }

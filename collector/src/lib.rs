@@ -5,8 +5,9 @@
 //! bytes; answers to fences; a [`NodeStatus`].
 //!
 //! In data order: `wire` (packets), `conn` (TCP, TLS, login), `dump` (the stream of checked events), `core::assemble`
-//! (events → transactions), `core::chunk` (where their bytes live), `task` (connect, check, stream, come back). Beside it:
-//! `sql` (the side connection), `core::settings`, `core::resume`, `fences`, `budget`.
+//! (events → transactions), `core::chunk` (where their bytes live), `session` (choose a server, check, stream), `task` (come back after
+//! failures). Beside it: `sql` (the side connection), `observe` (looks at the node while it is read), `core::settings`,
+//! `core::resume`, `core::choice`, `fences`, `budget`.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod budget;
@@ -17,6 +18,8 @@ mod core;
 mod dump;
 mod error;
 mod fences;
+mod observe;
+mod session;
 mod source;
 mod sql;
 mod status;
@@ -24,16 +27,19 @@ mod task;
 mod tls;
 mod wire;
 
+pub use crate::core::acks::XaAcks;
 pub use crate::core::assemble::{Assembler, Seen};
 pub use crate::core::assemble_error::{AssembleError, GtidOrNone};
+pub use crate::core::choice::ChoiceError;
 pub use crate::core::chunk::Account;
 pub use crate::core::resume::{GtidText, ResumeError, Start, before_start, check, done};
 pub use crate::core::settings::{Identity, NodeFacts, SettingsProblem};
+pub use crate::core::trouble::TroubleKind;
 pub use budget::Budget;
 pub use check::{NodeFault, NodeProblem, Probe, settings_problems};
 pub use config::{CollectorConfig, Identities, NodeUrl, TlsMode};
 pub use dump::{Block, DumpConn, DumpOptions};
 pub use error::{CollectorError, ConnError, SettingsProblems};
-pub use source::{Collector, CollectorHandle, Overdraft, Ports};
-pub use status::{NodeState, NodeStatus};
+pub use source::{Collector, CollectorHandle, Overdraft, Ports, SemiSync};
+pub use status::{NodeState, NodeStatus, Trouble};
 pub use wire::{WireError, auth::AuthError, reply::ServerError};

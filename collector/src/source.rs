@@ -13,7 +13,11 @@ use tributary_flow::{FenceAnswer, FenceRequest, NodeBatch, NodeId, NodeProgress}
 use crate::{
     budget::Budget,
     config::CollectorConfig,
-    core::resume,
+    core::{
+        acks::{Acks, XaAcks},
+        place::Places,
+        resume,
+    },
     fences,
     status::{NodeStatus, StatusBoard},
     task::Task,
@@ -30,6 +34,18 @@ pub struct Ports {
     pub fences: mpsc::Receiver<FenceRequest>,
     /// The answers.
     pub fence_answers: mpsc::Sender<FenceAnswer>,
+    /// To be a semi-synchronous replica of the node, if it has the plugin.
+    pub semi_sync: Option<SemiSync>,
+}
+
+/// What a semi-synchronous replica answers from.
+#[derive(Debug, Clone)]
+pub struct SemiSync {
+    /// GTIDs of this node that would survive the loss of the node: those emitted and synced downstream, and those of prepared branches
+    /// that are synced somewhere else. It only grows. GTIDs from before the start may be missing.
+    pub durable: watch::Receiver<Arc<GtidSet>>,
+    /// When the parts of distributed transactions count.
+    pub xa: XaAcks,
 }
 
 /// Reads one node.
@@ -49,10 +65,11 @@ impl Collector {
         let (board, status) = StatusBoard::new(config.node, &config.name);
         let budget = Arc::new(Budget::new(config.bytes_max));
         let retry = Arc::new(Notify::new());
+        let (serve, serving) = watch::channel(None);
         let fences = tokio::spawn(fences::run(
             config.node,
             config.name.clone(),
-            config.url.clone(),
+            serving,
             ports.fences,
             ports.fence_answers,
             shutdown.clone(),
@@ -66,6 +83,12 @@ impl Collector {
             retry: Arc::clone(&retry),
             shutdown,
             received: resume.as_ref().map(resume::done),
+            semi_sync: ports.semi_sync,
+            acks: Acks::default(),
+            early: None,
+            places: Places::default(),
+            serve,
+            errants: Arc::default(),
         };
         CollectorHandle {
             status,

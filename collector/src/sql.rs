@@ -1,6 +1,9 @@
 //! The side connection: what is asked of a node beside its dump.
 //!
-//! In: a node's address. Out: its settings and grants, its GTID sets, the end of its binlog (for fences).
+//! In: a node's address. Out: its settings and grants, its GTID sets, the end of its binlog (for fences), its clock, its part in a
+//! failover group.
+
+use std::time::Duration;
 
 use tributary_binlog::{BinlogFile, GtidSet};
 use tributary_flow::SourcePos;
@@ -8,7 +11,10 @@ use tributary_flow::SourcePos;
 use crate::{
     config::NodeUrl,
     conn::NodeConn,
-    core::settings::{self, NodeFacts},
+    core::{
+        choice::Member,
+        settings::{self, NodeFacts},
+    },
     error::{CollectorError, ConnError},
     wire::rows::Row,
 };
@@ -25,6 +31,76 @@ pub(crate) struct GtidSets {
 impl SideConn {
     pub(crate) async fn connect(url: &NodeUrl) -> Result<Self, ConnError> {
         NodeConn::connect(url).await.map(Self)
+    }
+
+    /// How long to wait for answers from now on.
+    pub(crate) fn set_timeout(&mut self, timeout: Duration) {
+        self.0.set_read_timeout(timeout);
+    }
+
+    /// `server_uuid`.
+    pub(crate) async fn uuid(&mut self) -> Result<String, CollectorError> {
+        let rows = self
+            .0
+            .query("SELECT @@GLOBAL.server_uuid", "asking who it is")
+            .await?;
+        Ok(rows.first().map(|row| text(row, 0)).unwrap_or_default())
+    }
+
+    /// The node's clock, µs since the epoch.
+    pub(crate) async fn clock(&mut self) -> Result<i64, CollectorError> {
+        const SQL: &str = "SELECT CAST(UNIX_TIMESTAMP(NOW(6)) * 1000000 AS SIGNED)";
+        let rows = self.0.query(SQL, "asking for the node's clock").await?;
+        let answer = rows.first().map(|row| text(row, 0)).unwrap_or_default();
+        answer.parse().map_err(|_| CollectorError::Answer {
+            statement: SQL,
+            answer,
+        })
+    }
+
+    /// Its part in a failover group; `name` is its address.
+    pub(crate) async fn member(&mut self, name: String) -> Result<Member, CollectorError> {
+        const SQL: &str = "SELECT @@GLOBAL.read_only, @@GLOBAL.super_read_only";
+        let rows = self.0.query(SQL, "asking whether it is writable").await?;
+        let writable = rows
+            .first()
+            .is_some_and(|row| text(row, 0) == "0" && text(row, 1) == "0");
+        let (replicating, retrieved) = self.channels().await?;
+        // Asked last, so that what was retrieved and applied meanwhile is in it.
+        let executed = self.gtid_sets().await?.executed;
+        Ok(Member {
+            name,
+            writable,
+            replicating,
+            retrieved,
+            executed,
+        })
+    }
+
+    /// Whether any replication channel receives, and what they have received.
+    async fn channels(&mut self) -> Result<(bool, GtidSet), CollectorError> {
+        let statement = if version_of(self.0.version()) >= (8, 1) {
+            "SHOW REPLICA STATUS"
+        } else {
+            "SHOW SLAVE STATUS"
+        };
+        let (names, rows) = self
+            .0
+            .query_table(statement, "asking for its replication")
+            .await?;
+        let column = |wanted: [&str; 2]| names.iter().position(|n| wanted.contains(&n.as_str()));
+        let receiver = column(["Replica_IO_Running", "Slave_IO_Running"]);
+        let received = column(["Retrieved_Gtid_Set", "Retrieved_Gtid_Set"]);
+        let (mut replicating, mut retrieved) = (false, GtidSet::new());
+        for row in &rows {
+            replicating |= receiver.is_some_and(|i| text(row, i) != "No");
+            let answer = received.map(|i| text(row, i)).unwrap_or_default();
+            let set = answer
+                .parse()
+                .map_err(|_| CollectorError::Answer { statement, answer })?;
+            retrieved.union(&set);
+        }
+        Ok((replicating, retrieved))
     }
 
     /// Logs out.
@@ -98,15 +174,19 @@ impl SideConn {
 
 /// The new name exists since 8.2.0, the old one is gone in 8.4.
 fn status_statement(version: &str) -> &'static str {
-    let mut parts = version
-        .split(|c: char| !c.is_ascii_digit())
-        .map(|n| n.parse().unwrap_or(0_u32));
-    let found = (parts.next().unwrap_or(0), parts.next().unwrap_or(0));
-    if found >= (8, 2) {
+    if version_of(version) >= (8, 2) {
         "SHOW BINARY LOG STATUS"
     } else {
         "SHOW MASTER STATUS"
     }
+}
+
+/// Major and minor number.
+fn version_of(version: &str) -> (u32, u32) {
+    let mut parts = version
+        .split(|c: char| !c.is_ascii_digit())
+        .map(|n| n.parse().unwrap_or(0_u32));
+    (parts.next().unwrap_or(0), parts.next().unwrap_or(0))
 }
 
 fn text(row: &Row, column: usize) -> String {

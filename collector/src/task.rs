@@ -1,39 +1,40 @@
-//! One node's collector: connects, checks, streams, comes back after failures.
+//! One node's collector over its sessions: comes back after failures, halts where going on could lose data.
 //!
 //! In: the node's configuration, the progress that is durable, a byte budget. Out: [`NodeBatch`]es of whole transactions,
-//! each GTID once.
+//! each GTID once. A single connection is the business of [`crate::session`].
 //!
 //! Progress: `received` holds what was done when the collector was started and everything handed on since; it is the set a
-//! new connection asks with. A transaction that was half read when a connection ended is thrown away with its assembler
-//! and sent again by the node. Back-pressure: while too many bytes are in flight the socket is not read. Latency: when the
-//! socket has nothing more, what is there is handed on at once.
+//! new connection asks with.
 
 use std::{
-    sync::Arc,
+    sync::{Arc, Mutex},
     time::{Duration, Instant, SystemTime},
 };
 
 use tokio::{
-    sync::{Notify, mpsc},
-    time::{sleep, timeout},
+    sync::{Notify, mpsc, watch},
+    time::sleep,
 };
 use tokio_util::sync::CancellationToken;
-use tributary_binlog::{EventType, GtidSet};
-use tributary_flow::{ErrorClass, NodeBatch, NodeId, NodeItem, limits};
+use tributary_binlog::GtidSet;
+use tributary_flow::{ErrorClass, NodeBatch, NodeId};
 
 use crate::{
     budget::Budget,
     config::CollectorConfig,
     core::{
-        assemble::Assembler,
-        backoff,
-        chunk::Account,
-        resume::{self, ResumeError},
-        settings::{self, Identity},
+        acks::Acks,
+        backoff::{self, Pace},
+        choice::Errants,
+        early::Early,
+        place::Places,
+        trouble::TroubleKind,
     },
-    dump::{DumpConn, DumpOptions},
-    error::{CollectorError, ConnError, SettingsProblems},
-    sql::SideConn,
+    error::CollectorError,
+    fences::Serving,
+    observe,
+    session::Ended,
+    source::SemiSync,
     status::{NodeState, StatusBoard},
 };
 
@@ -43,6 +44,9 @@ const GOOD_CONNECTION: Duration = Duration::from_secs(60);
 /// How often a node may seem to have lost transactions before that counts: a semi-synchronous commit is sent to replicas
 /// before it enters `gtid_executed`.
 const LOST_CHECKS: u32 = 5;
+
+/// A failover group is asked at least so often which of its servers is the primary.
+const GROUP_DELAY_MAX: Duration = Duration::from_secs(1);
 
 /// What the task is made of.
 pub(crate) struct Task {
@@ -55,12 +59,15 @@ pub(crate) struct Task {
     pub(crate) shutdown: CancellationToken,
     /// `None` until the first start has been decided.
     pub(crate) received: Option<GtidSet>,
-}
-
-/// Why a session ended without an error.
-enum Ended {
-    /// The service stops, or the merger is gone.
-    Stop,
+    pub(crate) semi_sync: Option<SemiSync>,
+    pub(crate) acks: Acks,
+    /// What a semi-synchronous node has not finished committing, because it waits for our answer.
+    pub(crate) early: Option<Early>,
+    pub(crate) places: Places,
+    /// The server that is read, for fences.
+    pub(crate) serve: watch::Sender<Option<Serving>>,
+    /// Errant transactions on the servers of the group.
+    pub(crate) errants: Arc<Mutex<Errants>>,
 }
 
 /// Failures in a row.
@@ -80,6 +87,7 @@ impl Task {
             () = shutdown.cancelled() => {}
             () = self.sessions() => {}
         }
+        self.board.notes().keep_only(&[]);
         self.board.state(NodeState::Stopped);
     }
 
@@ -88,10 +96,16 @@ impl Task {
         loop {
             let began = Instant::now();
             let before = self.received.clone();
-            let error = match self.session(failures.is_some()).await {
+            let error = match Box::pin(self.session(failures.is_some())).await {
                 Ok(Ended::Stop) => return,
                 Err(error) => error,
             };
+            // What was seen beside the stream is not looked at any more.
+            self.board.notes().keep_only(&observe::LASTING);
+            if error.trouble() == TroubleKind::DumpStolen {
+                let notes = self.board.notes();
+                notes.begin(TroubleKind::DumpStolen, error.to_string());
+            }
             if self.received != before || began.elapsed() >= GOOD_CONNECTION {
                 failures = None;
             }
@@ -102,44 +116,57 @@ impl Task {
                 last_text: String::new(),
             });
             f.attempt += 1;
-            if self.is_final(&error, f) {
-                self.halt(error).await;
-                failures = None;
-            } else {
+            if !is_final(&error, f) {
                 self.wait(error, f).await;
+            } else if self.halt(error, f).await {
+                failures = None;
             }
         }
     }
 
-    fn is_final(&self, error: &CollectorError, failures: &mut Failures) -> bool {
-        if matches!(error, CollectorError::Resume(ResumeError::Lost { .. })) {
-            failures.lost_checks += 1;
-            return failures.lost_checks >= LOST_CHECKS;
-        }
-        failures.lost_checks = 0;
-        error.class() != ErrorClass::Retry
-    }
-
-    async fn halt(&mut self, error: CollectorError) {
+    /// Stays halted until somebody says so (true), or until it is time to ask the node again.
+    async fn halt(&mut self, error: CollectorError, failures: &mut Failures) -> bool {
         let name = self.config.name.as_str();
-        tracing::error!(node = name, %error, "the node is not read any more until somebody has acted");
+        let text = error.to_string();
+        if text != failures.last_text {
+            let (trouble, advice) = (error.trouble().name(), error.trouble().advice());
+            tracing::error!(
+                node = name,
+                error = text,
+                trouble,
+                advice,
+                "the node is not read any more until somebody has acted"
+            );
+            failures.last_text = text;
+        }
+        let ask_again = error.can_be_asked_again();
         self.board.state(NodeState::Halted {
             error: Arc::new(error),
         });
-        self.retry.notified().await;
-        tracing::info!(node = self.config.name, "told to try again");
+        tokio::select! {
+            () = self.retry.notified() => {
+                tracing::info!(node = self.config.name, "told to try again");
+                true
+            }
+            () = sleep(self.config.recheck_every), if ask_again => false,
+        }
     }
 
     async fn wait(&mut self, error: CollectorError, failures: &mut Failures) {
         let seed = u64::from(self.config.node.0) << 32 | u64::from(self.config.server_id);
-        let delay = backoff::delay(failures.attempt - 1, seed, error.pace());
+        let pace = error.pace();
+        let mut delay = backoff::delay(failures.attempt - 1, seed, pace);
+        if self.config.is_group() && pace == Pace::Fast {
+            delay = delay.min(GROUP_DELAY_MAX);
+        }
         let text = error.to_string();
         if text != failures.last_text {
             let node = self.config.name.as_str();
-            let pace = error.pace();
+            let trouble = error.trouble().name();
             tracing::warn!(
                 node,
                 error = text,
+                trouble,
                 ?delay,
                 ?pace,
                 "the node cannot be read, trying again"
@@ -157,200 +184,13 @@ impl Task {
             () = self.retry.notified() => {}
         }
     }
+}
 
-    /// One connection, from the checks to its end.
-    async fn session(&mut self, failed_before: bool) -> Result<Ended, CollectorError> {
-        if !failed_before {
-            self.board.state(NodeState::Connecting);
-        }
-        let mut side = SideConn::connect(&self.config.url).await?;
-        if !failed_before {
-            self.board.state(NodeState::Checking);
-        }
-        let uuid = self.check_settings(&mut side).await?;
-        self.check_sets(&mut side).await?;
-        side.quit().await;
-        let mut conn = DumpConn::connect(&self.config.url).await?;
-        let streaming = conn.query("SELECT @@GLOBAL.server_uuid").await?;
-        let streaming = streaming.into_iter().next().flatten().unwrap_or_default();
-        if streaming != uuid {
-            return Err(CollectorError::OtherServer {
-                checked: uuid,
-                streaming,
-            });
-        }
-        let options = DumpOptions {
-            server_id: self.config.server_id,
-            replica_uuid: Some(self.config.replica_uuid),
-            heartbeat: self.config.heartbeat,
-            blocking: true,
-        };
-        let empty = GtidSet::new();
-        conn.dump_gtid(&options, self.received.as_ref().unwrap_or(&empty))
-            .await?;
-        let mut assembler = Assembler::new(Arc::clone(&self.budget) as Arc<dyn Account>);
-        let result = self.stream(&mut conn, &mut assembler).await;
-        // Whole transactions in front of a failure are good.
-        let flushed = if result.is_err() {
-            self.flush(&mut assembler).await
-        } else {
-            Ok(None)
-        };
-        self.board.settle(assembler.seen());
-        self.board.paused(false);
-        if let Some(ended) = flushed? {
-            return Ok(ended);
-        }
-        result
+fn is_final(error: &CollectorError, failures: &mut Failures) -> bool {
+    if error.may_be_early() {
+        failures.lost_checks += 1;
+        return failures.lost_checks >= LOST_CHECKS;
     }
-
-    /// Settings, privileges, identity; the node's UUID.
-    async fn check_settings(&mut self, side: &mut SideConn) -> Result<String, CollectorError> {
-        let config = &self.config;
-        let facts = side.facts().await?;
-        self.board.version(facts.get("version"));
-        let (server_id, uuid) = (config.server_id, Some(config.replica_uuid));
-        let ours = Identity {
-            name: String::new(),
-            server_id,
-            uuid,
-        };
-        let problems = settings::check(&facts, &config.name, &ours, &config.identities.all());
-        config.identities.put(facts.identity(&config.name));
-        if problems.is_empty() {
-            return Ok(facts.get("server_uuid").to_owned());
-        }
-        Err(CollectorError::Settings(SettingsProblems(problems)))
-    }
-
-    /// Decides where to begin, or whether to go on is possible.
-    async fn check_sets(&mut self, side: &mut SideConn) -> Result<(), CollectorError> {
-        let sets = side.gtid_sets().await?;
-        if let Some(received) = &self.received {
-            return Ok(resume::check(received, &sets.executed, &sets.purged)?);
-        }
-        let start = resume::before_start(&self.config.start, &sets.executed, &sets.purged);
-        resume::check(&start, &sets.executed, &sets.purged)?;
-        let gtids = start.to_text_oneline();
-        tracing::info!(
-            node = self.config.name,
-            before = gtids,
-            "the node is read for the first time"
-        );
-        // Nobody there: the next batch will find that out.
-        let _ = self.starts.send((self.config.node, start.clone())).await;
-        self.received = Some(start);
-        Ok(())
-    }
-
-    async fn stream(
-        &mut self,
-        conn: &mut DumpConn,
-        assembler: &mut Assembler,
-    ) -> Result<Ended, CollectorError> {
-        let mut streaming = false;
-        loop {
-            let enough = self.take_events(conn, assembler)?;
-            if !streaming && assembler.seen().events > 0 {
-                streaming = true;
-                tracing::info!(node = self.config.name, pos = %assembler.pos(), "reading the node's binlog");
-                self.board.state(NodeState::Streaming);
-            }
-            if enough || !self.budget.has_room(assembler.open_pinned()) {
-                if let Some(ended) = self.flush(assembler).await? {
-                    return Ok(ended);
-                }
-                self.wait_for_room(assembler).await;
-                continue;
-            }
-            if conn.try_fill().await? {
-                continue;
-            }
-            if let Some(ended) = self.flush(assembler).await? {
-                return Ok(ended);
-            }
-            self.wait_for_bytes(conn).await?;
-        }
-    }
-
-    /// Assembles what is in the receive buffer; `true` when there is enough to hand on before the buffer is empty.
-    fn take_events(
-        &mut self,
-        conn: &mut DumpConn,
-        assembler: &mut Assembler,
-    ) -> Result<bool, CollectorError> {
-        while let Some(event) = conn.poll_event()? {
-            assembler.handle(&event)?;
-            if matches!(
-                event.header.event_type,
-                EventType::HEARTBEAT | EventType::HEARTBEAT_V2
-            ) {
-                self.board.heartbeat();
-            }
-            if assembler.pending_bytes() >= limits::CHUNK_BYTES
-                || assembler.pending_items() >= limits::BATCH_ITEMS_MAX
-            {
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
-
-    /// Hands on what is finished.
-    async fn flush(&mut self, assembler: &mut Assembler) -> Result<Option<Ended>, CollectorError> {
-        let mut items = assembler.take();
-        let mut duplicate = None;
-        let received = self.received.get_or_insert_default();
-        for (i, item) in items.iter().enumerate() {
-            if let NodeItem::Txn(txn) = item
-                && !received.add(txn.gtid)
-            {
-                let (gtid, pos) = (txn.gtid, txn.end);
-                duplicate = Some((i, CollectorError::Duplicate { gtid, pos }));
-                break;
-            }
-        }
-        if let Some((i, _)) = &duplicate {
-            items.truncate(*i);
-        }
-        self.board
-            .seen(assembler.seen(), assembler.pos(), self.budget.used());
-        self.board.refresh(received);
-        if !items.is_empty() {
-            let batch = NodeBatch {
-                node: self.config.node,
-                items,
-            };
-            if self.items.send(batch).await.is_err() {
-                return Ok(Some(Ended::Stop));
-            }
-        }
-        duplicate.map_or(Ok(None), |(_, error)| Err(error))
-    }
-
-    async fn wait_for_room(&mut self, assembler: &Assembler) {
-        let open = assembler.open_pinned();
-        if self.budget.has_room(open) {
-            return;
-        }
-        self.board.paused(true);
-        self.budget.room(open).await;
-        self.board.paused(false);
-    }
-
-    /// Waits for the socket, and makes the status visible meanwhile.
-    async fn wait_for_bytes(&mut self, conn: &mut DumpConn) -> Result<(), ConnError> {
-        let filling = conn.fill();
-        tokio::pin!(filling);
-        if self.board.is_dirty() {
-            let due = self.board.due_in();
-            if let Ok(result) = timeout(due, &mut filling).await {
-                return result;
-            }
-            if let Some(received) = &self.received {
-                self.board.received(received);
-            }
-        }
-        filling.await
-    }
+    failures.lost_checks = 0;
+    error.class() != ErrorClass::Retry
 }

@@ -107,6 +107,7 @@ pub(crate) async fn dump_from(address: SocketAddr, heartbeat: Duration) -> DumpC
         replica_uuid: None,
         heartbeat,
         blocking: true,
+        semi_sync: false,
     };
     conn.dump_gtid(&options, &GtidSet::new()).await.unwrap();
     conn

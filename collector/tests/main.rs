@@ -3,11 +3,15 @@
 #![allow(clippy::unwrap_used)]
 
 mod assemble;
+mod failover;
 mod fake;
 mod fixtures;
 mod memory;
+mod network;
 mod nodes;
+mod proxy;
 mod rig;
-
+mod semisync;
 mod stream;
 mod throughput;
+mod trouble;

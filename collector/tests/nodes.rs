@@ -25,8 +25,8 @@ async fn everything_a_node_commits_arrives_as_what_it_is() {
     let (a, b, c) = (xid("a"), xid("b"), xid("c"));
     server.sql(TABLE).await;
     let mut config = server.config();
-    config.url.tls = TlsMode::Required;
-    config.url.ca = Some(server.mysqld.datadir().join("ca.pem"));
+    config.servers[0].tls = TlsMode::Required;
+    config.servers[0].ca = Some(server.mysqld.datadir().join("ca.pem"));
     let mut rig = Rig::spawn(config, None);
     assert_eq!(rig.starts.recv().await.unwrap().1, GtidSet::new());
     server.sql("INSERT INTO shop.t (v) VALUES ('one')").await;
@@ -218,12 +218,12 @@ async fn wrong_settings_are_each_reported_and_watched_until_repaired() {
         .sql("CREATE USER 'poor'@'%' IDENTIFIED BY 'poor'")
         .await;
     let mut config = server.config();
-    (config.url.user, config.url.password) = ("poor".into(), "poor".into());
+    (config.servers[0].user, config.servers[0].password) = ("poor".into(), "poor".into());
     config.server_id = 11;
     let uuid: String = server.mysqld.row("SELECT @@server_uuid").await.unwrap();
     let probe = Probe {
         nodes: vec![
-            ("dn1".into(), config.url.clone()),
+            ("dn1".into(), config.servers[0].clone()),
             ("dn2".into(), server.url()),
             (
                 "dn3".into(),
@@ -434,8 +434,8 @@ async fn logins_work_in_every_way_and_refusals_are_shown() {
             ))
             .await;
         let mut config = server.config();
-        config.url.tls = tls;
-        (config.url.user, config.url.password) = (user.into(), password.into());
+        config.servers[0].tls = tls;
+        (config.servers[0].user, config.servers[0].password) = (user.into(), password.into());
         let mut rig = Rig::spawn(config, None);
         let txns = rig
             .read_all(&GtidSet::new(), &server.executed().await)
@@ -454,14 +454,14 @@ async fn logins_work_in_every_way_and_refusals_are_shown() {
     ] {
         let mut config = server.config();
         match change {
-            "password" => config.url.password = "wrong".into(),
-            "port" => config.url.port = 1,
+            "password" => config.servers[0].password = "wrong".into(),
+            "port" => config.servers[0].port = 1,
             "ca" => {
                 // A certificate that did not sign the server's.
-                config.url.tls = TlsMode::Required;
-                config.url.ca = Some(server.mysqld.datadir().join("client-cert.pem"));
+                config.servers[0].tls = TlsMode::Required;
+                config.servers[0].ca = Some(server.mysqld.datadir().join("client-cert.pem"));
             }
-            _ => config.url.ca = Some("/nowhere/ca.pem".into()),
+            _ => config.servers[0].ca = Some("/nowhere/ca.pem".into()),
         }
         let rig = Rig::spawn(config, None);
         rig.state(text).await;

@@ -7,8 +7,8 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tributary_binlog::GtidSet;
 use tributary_collector::{
-    Collector, CollectorConfig, CollectorHandle, Identities, NodeState, NodeStatus, NodeUrl, Ports,
-    Start, TlsMode,
+    Collector, CollectorConfig, CollectorHandle, NodeState, NodeStatus, NodeUrl, Ports, SemiSync,
+    TlsMode, Trouble, TroubleKind,
 };
 use tributary_flow::{
     FenceAnswer, FenceRequest, NodeBatch, NodeId, NodeItem, NodeProgress, SourcePos, SourceTxn,
@@ -50,17 +50,18 @@ impl Server {
     }
 
     pub(crate) fn config(&self) -> CollectorConfig {
-        CollectorConfig {
-            node: NodeId(3),
-            name: self.mysqld.name().to_owned(),
-            url: self.url(),
-            server_id: 4294,
-            replica_uuid: "00000000-1111-2222-3333-444444444444".parse().unwrap(),
-            heartbeat: Duration::from_millis(500),
-            start: Start::Earliest,
-            bytes_max: 24 << 20,
-            identities: Identities::default(),
-        }
+        config(self.mysqld.name(), vec![self.url()])
+    }
+}
+
+/// A collector's configuration in a hurry.
+pub(crate) fn config(name: &str, servers: Vec<NodeUrl>) -> CollectorConfig {
+    let uuid = "00000000-1111-2222-3333-444444444444".parse().unwrap();
+    CollectorConfig {
+        heartbeat: Duration::from_millis(500),
+        watch_every: Duration::from_millis(200),
+        recheck_every: Duration::from_millis(500),
+        ..CollectorConfig::new(NodeId(3), name, servers, 4294, uuid)
     }
 }
 
@@ -77,6 +78,14 @@ pub(crate) struct Rig {
 
 impl Rig {
     pub(crate) fn spawn(config: CollectorConfig, resume: Option<NodeProgress>) -> Self {
+        Self::spawn_semi_sync(config, resume, None)
+    }
+
+    pub(crate) fn spawn_semi_sync(
+        config: CollectorConfig,
+        resume: Option<NodeProgress>,
+        semi_sync: Option<SemiSync>,
+    ) -> Self {
         let (items, batches) = mpsc::channel(256);
         let (starts_in, starts) = mpsc::channel(1);
         let (fences, fences_out) = mpsc::channel(4);
@@ -87,6 +96,7 @@ impl Rig {
             starts: starts_in,
             fences: fences_out,
             fence_answers,
+            semi_sync,
         };
         let handle = Collector::spawn(config, resume, ports, stop.clone());
         Self {
@@ -165,6 +175,48 @@ impl Rig {
         found
             .await
             .unwrap_or_else(|_| panic!("no {wanted}: {:?}", self.status()))
+    }
+
+    /// Waits for a trouble, in whatever state.
+    pub(crate) async fn trouble(&self, kind: TroubleKind) -> Trouble {
+        let mut status = self.handle.status();
+        let found = timeout(PATIENCE, async {
+            loop {
+                let found = status.borrow_and_update().troubles.clone();
+                if let Some(trouble) = found.into_iter().find(|t| t.kind == kind) {
+                    return trouble;
+                }
+                status.changed().await.unwrap();
+            }
+        });
+        found
+            .await
+            .unwrap_or_else(|_| panic!("no {kind}: {:?}", self.status()))
+    }
+
+    /// Waits until the node is read and has no trouble.
+    pub(crate) async fn sound(&self) {
+        let mut status = self.handle.status();
+        let sound = timeout(PATIENCE * 2, async {
+            loop {
+                let now = status.borrow_and_update().clone();
+                if matches!(now.state, NodeState::Streaming) && now.troubles.is_empty() {
+                    return;
+                }
+                status.changed().await.unwrap();
+            }
+        });
+        sound
+            .await
+            .unwrap_or_else(|_| panic!("not sound: {:?}", self.status()));
+    }
+
+    /// What ended the last connection.
+    pub(crate) async fn last_failure(&self, kind: TroubleKind) {
+        until("a failure", || {
+            self.status().last_failure.is_some_and(|t| t.kind == kind)
+        })
+        .await;
     }
 
     /// Asks for a fence.

@@ -11,7 +11,8 @@ use crate::{NodeId, Tso};
 /// A place in one node's binlog. Ordered; files are compared by their number.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SourcePos {
-    /// Number of the binlog file (`7` of `mysql-bin.000007`).
+    /// Number of the binlog file (`7` of `mysql-bin.000007`) in the lower 32 bits; above them, how often the node's numbers have begun
+    /// anew (another server of its failover group, a reset), so that places only grow.
     pub file: u64,
     /// Byte offset in it: the end of the last event counted.
     pub offset: u64,
@@ -19,7 +20,7 @@ pub struct SourcePos {
 
 impl fmt::Display for SourcePos {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:06}:{}", self.file, self.offset)
+        write!(f, "{:06}:{}", self.file & u64::from(u32::MAX), self.offset)
     }
 }
 

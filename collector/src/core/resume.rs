@@ -29,6 +29,27 @@ pub enum ResumeError {
         /// GTIDs that are in `gtid_purged` and neither emitted nor before the start.
         missing: Box<GtidText>,
     },
+    /// The node has forgotten everything that was already passed on.
+    #[error(
+        "the node does not know any of the transactions that were already read from it: {missing} (it has executed {executed}). \
+         RESET BINARY LOGS AND GTIDS was run on it, or it was set up anew. If its data are complete, SET GLOBAL gtid_purged = \
+         '{missing}' there before it writes again; otherwise remove the node and add it again with a new start"
+    )]
+    Reset {
+        /// GTIDs that were read and are not in `gtid_executed`.
+        missing: Box<GtidText>,
+        /// The node's `gtid_executed`.
+        executed: Box<GtidText>,
+    },
+    /// The node has other transactions under GTIDs that were read.
+    #[error(
+        "the node's binlog was reset, and it has written again under GTIDs that were already read from it: {again}. They are \
+         different transactions and cannot be told apart any more; provision downstream anew, and add the node again"
+    )]
+    Rewritten {
+        /// GTIDs that were read before, and lie in the new binlog.
+        again: Box<GtidText>,
+    },
     /// The node lost transactions that were already passed on.
     #[error(
         "the node does not know transactions that were already read from it: {missing} (it has executed {executed}). \
@@ -82,6 +103,12 @@ pub fn check(have: &GtidSet, executed: &GtidSet, purged: &GtidSet) -> Result<(),
     let text = |set: GtidSet| Box::new(GtidText(set));
     if !have.is_subset(executed) {
         let missing = text(minus(have, executed));
+        if have.intersect(executed).is_empty() {
+            return Err(ResumeError::Reset {
+                missing,
+                executed: text(executed.clone()),
+            });
+        }
         return Err(ResumeError::Lost {
             missing,
             executed: text(executed.clone()),
@@ -93,6 +120,25 @@ pub fn check(have: &GtidSet, executed: &GtidSet, purged: &GtidSet) -> Result<(),
         });
     }
     Ok(())
+}
+
+/// Whether a binlog that ends before what was read holds anything under GTIDs that were read.
+///
+/// # Errors
+/// It does, and names them.
+pub(crate) fn check_rewritten(
+    have: &GtidSet,
+    executed: &GtidSet,
+    purged: &GtidSet,
+) -> Result<(), ResumeError> {
+    let mut again = executed.clone();
+    again.subtract(purged);
+    let again = again.intersect(have);
+    if again.is_empty() {
+        return Ok(());
+    }
+    let again = Box::new(GtidText(again));
+    Err(ResumeError::Rewritten { again })
 }
 
 #[cfg(test)]
@@ -137,5 +183,11 @@ mod tests {
         );
         let lost = check(&set("1-50"), &set("1-45"), &set("")).unwrap_err();
         assert!(matches!(&lost, ResumeError::Lost { missing, .. } if missing.0 == set("46-50")));
+        let reset = check(&set("1-50"), &set(""), &set("")).unwrap_err();
+        assert!(matches!(&reset, ResumeError::Reset { missing, .. } if missing.0 == set("1-50")));
+        let purged_again = check_rewritten(&set("1-50"), &set("1-60"), &set("1-50"));
+        assert_eq!(purged_again, Ok(()));
+        let again = check_rewritten(&set("1-50"), &set("1-60"), &set("1-40")).unwrap_err();
+        assert!(matches!(&again, ResumeError::Rewritten { again } if again.0 == set("41-50")));
     }
 }

@@ -10,6 +10,9 @@ const COM_BINLOG_DUMP: u8 = 0x12;
 const COM_REGISTER_SLAVE: u8 = 0x15;
 const COM_BINLOG_DUMP_GTID: u8 = 0x1e;
 
+/// First byte of what is added for semi-synchronous replication, in either direction.
+pub(crate) const SEMI_SYNC: u8 = 0xef;
+
 /// `USE_HEARTBEAT_EVENT_V2`: 8-byte positions in heartbeats, from 8.0.26 on; older servers ignore it.
 const USE_HEARTBEAT_V2: u16 = 0x2;
 /// `BINLOG_DUMP_NON_BLOCK`: EOF at the end of the log instead of waiting for more.
@@ -31,6 +34,15 @@ pub(crate) fn register_replica(server_id: u32) -> Vec<u8> {
     out.extend_from_slice(&[0, 0, 0]); // host, user, password
     out.extend_from_slice(&0_u16.to_le_bytes()); // port
     out.extend_from_slice(&[0; 8]); // rank, source id
+    out
+}
+
+/// What a semi-synchronous replica answers: everything up to `offset` of `file` is safe with it.
+pub(crate) fn semi_sync_ack(file: &str, offset: u64) -> Vec<u8> {
+    let mut out = Vec::with_capacity(9 + file.len());
+    out.push(SEMI_SYNC);
+    out.extend_from_slice(&offset.to_le_bytes());
+    out.extend_from_slice(file.as_bytes());
     out
 }
 
@@ -74,6 +86,10 @@ mod tests {
 
     #[test]
     fn layouts_are_those_of_the_protocol() {
+        assert_eq!(
+            semi_sync_ack("b.000001", 0x0102),
+            b"\xef\x02\x01\0\0\0\0\0\0b.000001"
+        );
         assert_eq!(query("DO 1"), b"\x03DO 1");
         assert_eq!(register_replica(0x0102)[..5], [0x15, 2, 1, 0, 0]);
         assert_eq!(register_replica(1).len(), 18);

@@ -1,4 +1,5 @@
-//! Results of statements in the text protocol. In: packets, one by one. Out: rows of optional byte strings.
+//! Results of statements in the text protocol. In: packets, one by one. Out: the columns' names, and rows of optional byte
+//! strings.
 
 use super::{
     WireError,
@@ -16,6 +17,7 @@ const BYTES_MAX: usize = 64 << 20;
 #[derive(Debug, Default)]
 pub(crate) struct ResultReader {
     state: State,
+    names: Vec<String>,
     rows: Vec<Row>,
     bytes: usize,
 }
@@ -51,6 +53,7 @@ impl ResultReader {
                 Ok(Step::More)
             }
             State::Columns(left) if left > 0 => {
+                self.names.push(column_name(packet));
                 self.state = State::Columns(left - 1);
                 Ok(Step::More)
             }
@@ -88,10 +91,20 @@ impl ResultReader {
         Ok(Step::More)
     }
 
-    /// The rows, once `handle` has said `Done`.
-    pub(crate) fn into_rows(self) -> Vec<Row> {
-        self.rows
+    /// The columns' names and the rows, once `handle` has said `Done`.
+    pub(crate) fn into_table(self) -> (Vec<String>, Vec<Row>) {
+        (self.names, self.rows)
     }
+}
+
+/// The fifth string of a column definition; empty if it has none.
+fn column_name(packet: &[u8]) -> String {
+    let mut c = Cursor::new("column definition", packet);
+    let mut name = &[][..];
+    for _ in 0..5 {
+        name = c.lenenc_bytes("name").ok().flatten().unwrap_or_default();
+    }
+    String::from_utf8_lossy(name).into_owned()
 }
 
 fn unexpected(packet: &[u8], doing: &'static str) -> WireError {
@@ -112,7 +125,7 @@ mod tests {
     fn a_result_set_is_collected() {
         let mut r = ResultReader::default();
         let eof: &[u8] = &[0xfe, 0, 0, 2, 0];
-        let definition: &[u8] = &[3, b'd', b'e', b'f', 0xfe];
+        let definition: &[u8] = b"\x03def\0\0\0\x03one\0\x0c";
         for packet in [
             &[2][..],
             definition,
@@ -124,7 +137,8 @@ mod tests {
             assert_eq!(r.handle(packet).unwrap(), Step::More);
         }
         assert_eq!(r.handle(eof).unwrap(), Step::Done);
-        let rows = r.into_rows();
+        let (names, rows) = r.into_table();
+        assert_eq!(names, ["one", "one"]);
         assert_eq!(rows[0], vec![Some(b"on".to_vec()), None]);
         assert_eq!(rows[1], vec![Some(vec![]), Some(b"x".to_vec())]);
     }
