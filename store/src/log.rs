@@ -2,6 +2,7 @@
 //! ever shows anything past that end.
 
 use std::{
+    borrow::Borrow,
     collections::BTreeMap,
     fmt,
     sync::{
@@ -268,18 +269,22 @@ impl GlobalLog {
     /// The file from which a client that has exactly `client` must be served: the newest one whose PREVIOUS_GTIDS the
     /// client has.
     pub fn start_file(&self, client: &GtidSet) -> Result<FileInfo, StartError> {
-        let (files, executed) = (self.files(), self.gtid_executed());
-        let purged = files
-            .first()
-            .map(|f| (*f.previous_gtids).clone())
-            .unwrap_or_default();
+        let executed = self.gtid_executed();
+        let end = self.durable();
+        let entries = self.shared.entries();
+        let shown = entries.partition_point(|entry| entry.file <= end.file);
+        let files = entries.get(..shown).unwrap_or_default();
+        let purged = files.first().map(|f| (*f.previous_gtids).clone());
         let source = start::Source {
             server_uuid: self.shared.server_uuid,
             executed: &executed,
-            purged: &purged,
-            files: &files,
+            purged: &purged.unwrap_or_default(),
+            files,
         };
-        start::choose(&source, client)
+        let chosen = files.get(start::choose(&source, client)?);
+        chosen
+            .and_then(|entry| entry.info(&end))
+            .ok_or(StartError::NoFiles)
     }
 
     /// The start of some transaction at or before the one with the number `gno`, from which the way to it is short;
@@ -426,6 +431,12 @@ impl Shared {
             .find(|entry| entry.file == *file)
             .and_then(|entry| entry.info(&end));
         (info.map_or(0, |info| info.size), false)
+    }
+}
+
+impl Borrow<GtidSet> for FileEntry {
+    fn borrow(&self) -> &GtidSet {
+        &self.previous_gtids
     }
 }
 

@@ -467,3 +467,104 @@ fn a_slow_disk_delays_commits_and_no_reader() {
     assert_eq!(opened.log.durable().last_gno, 20);
     assert!(reader.end() > before.offset);
 }
+
+/// A small file system of memory, gone at the end.
+struct Tmpfs(tempfile::TempDir);
+
+impl Tmpfs {
+    /// `None` where mounting is not allowed.
+    fn mount(bytes: u64) -> Option<Self> {
+        let dir = tempfile::tempdir().unwrap();
+        let options = format!("size={bytes}");
+        let mount = std::process::Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &options, "tmpfs"])
+            .arg(dir.path())
+            .output();
+        mount
+            .is_ok_and(|output| output.status.success())
+            .then_some(Self(dir))
+    }
+
+    fn path(&self) -> &std::path::Path {
+        self.0.path()
+    }
+}
+
+impl Drop for Tmpfs {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount")
+            .arg("-l")
+            .arg(self.path())
+            .status();
+    }
+}
+
+/// Transactions of about a mebibyte.
+fn fat(from: u64, to: u64) -> tributary_flow::MergedBatch {
+    use crate::support::{rows, table_map, write_rows};
+    let txns = (from..=to).map(|n| rows(&[vec![table_map(1, "t"), write_rows(1, 7, 1 << 20)]], n));
+    tributary_flow::MergedBatch {
+        txns: txns.collect(),
+        ..tributary_flow::MergedBatch::default()
+    }
+}
+
+#[test]
+fn a_real_file_system_fills_up_and_is_freed() {
+    let Some(mounted) = Tmpfs::mount(48 << 20) else {
+        println!("skipped: tmpfs cannot be mounted here");
+        return;
+    };
+    let dir = mounted.path();
+    #[cfg(feature = "rocksdb")]
+    let kv = Arc::new(tributary_store::RocksKv::open(&dir.join("rocksdb")).unwrap());
+    #[cfg(not(feature = "rocksdb"))]
+    let kv = Arc::new(MemKv::new());
+    let disk = Arc::new(tributary_store::RealDisk::open(dir).unwrap());
+    let mut opened = open(disk.clone(), kv, options(8 << 20)).unwrap();
+    opened.writer.set_reserve(8 << 20);
+    // Somebody else takes the space.
+    std::fs::write(dir.join("ballast"), vec![1; 16 << 20]).unwrap();
+    let mut next = 1;
+    let full = loop {
+        let done = opened.writer.append(&fat(next, next + 2));
+        match done.and_then(|()| opened.writer.commit()) {
+            Ok(_) => next += 3,
+            Err(e) => break e,
+        }
+        assert!(next < 100, "it never fills up");
+    };
+    assert!(full.is_full(), "{full}");
+    assert!(
+        disk.free_bytes().unwrap().unwrap() >= 8 << 20,
+        "the reserve"
+    );
+    for _ in 0..3 {
+        let again = opened.writer.append(&fat(next, next + 2));
+        let again = again.and_then(|()| opened.writer.commit().map(|_| ()));
+        assert!(again.unwrap_err().is_full());
+        assert_eq!(opened.log.durable().last_gno, next - 1);
+        let first = opened.log.files()[0].clone();
+        let reader = opened.log.open(&first.file).unwrap();
+        assert_eq!(reader.read_at(0, &mut [0; 4096]).unwrap(), 4096);
+    }
+    // An operator makes room, and it goes on; or purges, and it goes on.
+    std::fs::remove_file(dir.join("ballast")).unwrap();
+    opened.writer.append(&fat(next, next + 2)).unwrap();
+    opened.writer.commit().unwrap();
+    next += 3;
+    while opened
+        .writer
+        .append(&fat(next, next))
+        .is_ok_and(|()| opened.writer.commit().is_ok())
+    {
+        next += 1;
+        assert!(next < 100);
+    }
+    let active = opened.log.durable().file;
+    assert!(opened.writer.purge_to(active.as_str()).unwrap() > 1);
+    opened.writer.append(&fat(next, next)).unwrap();
+    opened.writer.commit().unwrap();
+    let report = verify_dir(&*disk, &VerifyOptions::default());
+    assert!(report.is_clean() && report.notes.is_empty(), "{report:?}");
+}

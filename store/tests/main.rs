@@ -11,6 +11,7 @@ mod opening;
 mod purging;
 mod reading;
 mod rebuilding;
+mod retained;
 #[cfg(feature = "rocksdb")]
 mod rocks;
 mod support;

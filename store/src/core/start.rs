@@ -1,22 +1,28 @@
 //! Where a client that names the GTIDs it has must start. In: the files, the client's set, what the source has. Out: a
 //! file, or which of MySQL's two refusals. Rules of `Binlog_sender::check_start_file` (`sql/rpl_binlog_sender.cc`).
 
+use std::borrow::Borrow;
+
 use tributary_binlog::{GtidSet, Sid};
 
-use crate::{FileInfo, StartError};
+use crate::StartError;
 
 /// What a start is chosen from.
 #[derive(Debug)]
-pub(crate) struct Source<'a> {
+pub(crate) struct Source<'a, F> {
     pub(crate) server_uuid: Sid,
     pub(crate) executed: &'a GtidSet,
     pub(crate) purged: &'a GtidSet,
-    /// Oldest first.
-    pub(crate) files: &'a [FileInfo],
+    /// Each with its PREVIOUS_GTIDS, oldest first: every set has all of the one before.
+    pub(crate) files: &'a [F],
 }
 
-/// The newest file that has nothing the client misses before it.
-pub(crate) fn choose(source: &Source<'_>, client: &GtidSet) -> Result<FileInfo, StartError> {
+/// The newest file that has nothing the client misses before it: its place among the files. However many there are, only
+/// a few are looked at.
+pub(crate) fn choose<F: Borrow<GtidSet>>(
+    source: &Source<'_, F>,
+    client: &GtidSet,
+) -> Result<usize, StartError> {
     let mut extra = of_server(client, source.server_uuid);
     extra.subtract(source.executed);
     if !extra.is_empty() {
@@ -27,13 +33,10 @@ pub(crate) fn choose(source: &Source<'_>, client: &GtidSet) -> Result<FileInfo, 
         missing.subtract(client);
         return Err(StartError::Purged { missing });
     }
-    let newest = source
-        .files
-        .iter()
-        .rev()
-        .find(|file| file.previous_gtids.is_subset(client));
+    let has = |file: &F| file.borrow().is_subset(client);
+    let behind = source.files.partition_point(has);
     // The first file's set is what is purged, so without files only can there be none.
-    newest.cloned().ok_or(StartError::NoFiles)
+    behind.checked_sub(1).ok_or(StartError::NoFiles)
 }
 
 /// The part of `set` that belongs to `sid`, whatever the tags.
@@ -56,10 +59,6 @@ fn of_server(set: &GtidSet, sid: Sid) -> GtidSet {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
-    use tributary_binlog::BinlogFile;
-
     use super::*;
 
     const OWN: &str = "00000000-0000-0000-0000-000000000001";
@@ -72,21 +71,21 @@ mod tests {
             .unwrap()
     }
 
-    fn file(seq: u64, previous: &str) -> FileInfo {
-        FileInfo {
-            file: BinlogFile::new("binlog", seq),
-            size: 1000,
-            active: false,
-            previous_gtids: Arc::new(set(previous)),
+    struct File(u64, GtidSet);
+
+    impl Borrow<GtidSet> for File {
+        fn borrow(&self) -> &GtidSet {
+            &self.1
         }
     }
 
-    fn start(files: &[FileInfo], executed: &str, client: &str) -> Result<u64, StartError> {
+    fn file(seq: u64, previous: &str) -> File {
+        File(seq, set(previous))
+    }
+
+    fn start(files: &[File], executed: &str, client: &str) -> Result<u64, StartError> {
         let executed = set(executed);
-        let purged = files
-            .first()
-            .map(|f| (*f.previous_gtids).clone())
-            .unwrap_or_default();
+        let purged = files.first().map(|f| f.1.clone()).unwrap_or_default();
         let server_uuid = OWN.parse().unwrap();
         let source = Source {
             server_uuid,
@@ -94,7 +93,7 @@ mod tests {
             purged: &purged,
             files,
         };
-        choose(&source, &set(client)).map(|info| info.file.seq())
+        choose(&source, &set(client)).map(|at| files[at].0)
     }
 
     #[test]
