@@ -100,6 +100,9 @@ impl Sources {
                 n.name,
                 n.error.as_deref().unwrap_or("")
             ),
+            _ if self.writer.full_since_ms.load(Relaxed) > 0 => {
+                "disk full: the nodes are not read until there is space".into()
+            }
             _ => "running".into(),
         };
         Status {
@@ -166,6 +169,9 @@ impl Sources {
             transactions: self.writer.transactions.load(Relaxed),
             commits: self.writer.commits.load(Relaxed),
             commit_micros: self.writer.commit_micros.load(Relaxed),
+            damaged: (self.log.damaged().into_iter())
+                .map(|d| format!("{}:{}: {}", d.file, d.pos, d.detail))
+                .collect(),
         }
     }
 

@@ -11,6 +11,7 @@ mod config;
 mod events;
 mod fence_log;
 mod metrics;
+mod rebuild;
 mod serve;
 mod status;
 mod telemetry;
@@ -78,6 +79,11 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Make the index database of a stopped service anew from its binlog files
+    RebuildIndex {
+        /// The data directory
+        dir: PathBuf,
+    },
     /// Print docs/configuration.md
     #[command(hide = true)]
     ConfigReference,
@@ -90,6 +96,7 @@ fn main() -> ExitCode {
         Command::Status { admin, json } => status::run(&admin, json),
         Command::Events { file, from, limit } => events::run(&file, from, limit),
         Command::Verify { dir, json } => verify::run(&dir, json),
+        Command::RebuildIndex { dir } => rebuild::run(&dir),
         Command::ConfigReference => {
             print!("{}", config::reference());
             Ok(ExitCode::SUCCESS)

@@ -27,6 +27,7 @@ use tributary_store::{GlobalLog, Opened, RealDisk, RocksKv, StoreOptions};
 use crate::admin::{self, Sources};
 use crate::config::{self, Config, Privilege, ServerTls};
 use crate::fence_log;
+use crate::rebuild::{self, DATABASE_DIR};
 use crate::telemetry;
 use crate::tls;
 use crate::writer::{self, WriterCounters};
@@ -106,7 +107,6 @@ fn open_store(config: &Config) -> anyhow::Result<Opened> {
     std::fs::create_dir_all(dir)
         .with_context(|| format!("{} can not be created", dir.display()))?;
     let disk = Arc::new(RealDisk::open(dir)?);
-    let kv = Arc::new(RocksKv::open(&dir.join("rocksdb"))?);
     let mut uuid = [0; 16];
     getrandom::fill(&mut uuid)
         .map_err(|e| anyhow::anyhow!("no randomness for a server UUID: {e}"))?;
@@ -123,7 +123,12 @@ fn open_store(config: &Config) -> anyhow::Result<Opened> {
         new_uuid: tributary_binlog::Sid(uuid),
         now_seconds: now as u32,
     };
-    let opened = tributary_store::open(disk, kv, options)?;
+    let database = dir.join(DATABASE_DIR);
+    let claim = tributary_store::claim(disk, options, database.is_dir())?;
+    let opened = claim.open(Arc::new(RocksKv::open(&database)?))?;
+    if let Some(problem) = rebuild::unknown_progress(config, &opened) {
+        anyhow::bail!(problem);
+    }
     if let Some((file, bytes)) = &opened.truncated {
         tracing::info!(%file, bytes, "recovered: bytes behind the last checkpoint were cut; no client has seen them");
     }
@@ -208,7 +213,6 @@ impl Pipeline {
                     starts: starts_in.clone(),
                     fences: fence_out,
                     fence_answers: answers_in.clone(),
-                    semi_sync: None,
                 },
                 stop.clone(),
             ));
@@ -229,7 +233,14 @@ impl Pipeline {
             Merger::new(table.clone(), config.cluster.order, &checkpoint, last_gno),
             ports,
         )?;
-        let store = writer::spawn(opened.writer, batches, requests, &config.store, counters)?;
+        let store = writer::spawn(
+            opened.writer,
+            batches,
+            requests,
+            &config.store,
+            stop.clone(),
+            counters,
+        )?;
         Ok(Self {
             table,
             collectors,
@@ -266,9 +277,12 @@ fn collector_config(
     log: &GlobalLog,
     identities: Identities,
 ) -> CollectorConfig {
-    let server_id = config.server.server_id;
-    let servers = vec![node_url(node)];
     CollectorConfig {
+        node: id,
+        name: node.name.clone(),
+        url: node_url(node),
+        server_id: config.server.server_id,
+        replica_uuid: log.server_uuid(),
         heartbeat: HEARTBEAT,
         start: match &node.start {
             config::Start::Current => Start::Current,
@@ -277,7 +291,6 @@ fn collector_config(
         },
         bytes_max: limits::NODE_BYTES_MAX,
         identities,
-        ..CollectorConfig::new(id, &node.name, servers, server_id, log.server_uuid())
     }
 }
 

@@ -18,7 +18,7 @@ pub(crate) struct Status {
     pub(crate) cluster: String,
     /// `tso` or `causal`
     pub(crate) order: String,
-    /// `running` or `halted`, with the reason.
+    /// `running`, or `halted` or `disk full`, with the reason.
     pub(crate) state: String,
     /// Version of the service.
     pub(crate) version: String,
@@ -100,6 +100,9 @@ pub(crate) struct StoreStatus {
     pub(crate) transactions: u64,
     pub(crate) commits: u64,
     pub(crate) commit_micros: u64,
+    /// Binlog files that could not be sent because they are damaged: `binlog.000002:1234: what is wrong`.
+    #[serde(default)]
+    pub(crate) damaged: Vec<String>,
 }
 
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -219,6 +222,9 @@ fn render(s: &Status) -> String {
         "durable  {}:{}  {}",
         s.store.durable_file, s.store.durable_offset, s.store.gtid_executed
     );
+    for damage in &s.store.damaged {
+        let _ = writeln!(out, "DAMAGED  {damage}");
+    }
     let _ = writeln!(
         out,
         "\n{:<6} {:<16} {:<22} {:<18} POSITION",

@@ -1,7 +1,8 @@
 //! The store's thread: group commit.
 //!
 //! In: [`MergedBatch`]es. Out: durable transactions, visible to dump clients. Takes whatever has arrived while the last commit
-//! ran, up to a cap, and commits it at once. A failure to write ends the process: nothing may be acknowledged after it.
+//! ran, up to a cap, and commits it at once. A failure to write ends the process: nothing may be acknowledged after it. Only for
+//! space on the disk it waits.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -9,6 +10,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
 use tributary_binlog::BinlogFile;
 use tributary_dump_server::AdminActions;
 use tributary_flow::{MergedBatch, limits};
@@ -28,6 +30,8 @@ pub(crate) struct WriterCounters {
     pub(crate) transactions: AtomicU64,
     /// Microseconds spent in commits: write, fdatasync, checkpoint.
     pub(crate) commit_micros: AtomicU64,
+    /// Since when there has been no space to write, in milliseconds since 1970; 0 = there is.
+    pub(crate) full_since_ms: AtomicU64,
 }
 
 /// What an operator asks of the log, answered by the store's thread.
@@ -81,6 +85,8 @@ impl AdminActions for LogAdmin {
     }
 }
 
+/// How often a write is tried again while there is no space.
+const FULL_PERIOD: Duration = Duration::from_secs(1);
 /// How often the thread looks whether files may go.
 const RETENTION_PERIOD: Duration = Duration::from_secs(10);
 
@@ -89,6 +95,8 @@ struct Store {
     writer: LogWriter,
     retention: Retention,
     counters: Arc<WriterCounters>,
+    /// The service is being stopped.
+    stop: CancellationToken,
     /// The file that would have been purged, had nobody read it: said once.
     held: Option<BinlogFile>,
 }
@@ -99,6 +107,7 @@ pub(crate) fn spawn(
     batches: mpsc::Receiver<MergedBatch>,
     requests: mpsc::Receiver<Request>,
     config: &config::Store,
+    stop: CancellationToken,
     counters: Arc<WriterCounters>,
 ) -> std::io::Result<JoinHandle<()>> {
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -110,6 +119,7 @@ pub(crate) fn spawn(
         writer,
         retention,
         counters,
+        stop,
         held: None,
     };
     std::thread::Builder::new().name("store".into()).spawn(move || {
@@ -131,7 +141,12 @@ impl Store {
         loop {
             tokio::select! {
                 batch = batches.recv() => match batch {
-                    Some(batch) => self.group_commit(batch, &mut batches)?,
+                    Some(batch) => {
+                        let group = Group::collect(batch, &mut batches);
+                        if !self.commit(&group, &mut requests).await? {
+                            return Ok(());
+                        }
+                    }
                     None => return Ok(()),
                 },
                 Some(request) = requests.recv() => self.answer(request)?,
@@ -148,7 +163,7 @@ impl Store {
             .answer
             .send(result.as_ref().map(|_| ()).map_err(ToString::to_string));
         match result {
-            Err(PurgeError::Write(error)) => Err(error),
+            Err(PurgeError::Write(error)) if !error.is_full() => Err(error),
             _ => Ok(()),
         }
     }
@@ -187,7 +202,7 @@ impl Store {
                 self.held = retained.held_by_reader;
                 Ok(())
             }
-            Err(PurgeError::Write(error)) => Err(error),
+            Err(PurgeError::Write(error)) if !error.is_full() => Err(error),
             Err(error) => {
                 tracing::warn!(%error, "binary logs could not be purged; tried again later");
                 Ok(())
@@ -195,19 +210,42 @@ impl Store {
         }
     }
 
-    /// Commits `batch` and whatever has arrived behind it.
-    fn group_commit(
+    /// Makes a group durable, however long that takes: while there is no space nothing is taken from the merger, so the
+    /// collectors stop reading, and operators can purge. Answers false if the service was stopped in the meantime; the
+    /// nodes are asked for the group again at the next start.
+    async fn commit(
         &mut self,
-        batch: MergedBatch,
-        batches: &mut mpsc::Receiver<MergedBatch>,
-    ) -> Result<(), WriteError> {
-        let mut transactions = batch.txns.len();
-        self.writer.append(&batch)?;
-        drop(batch);
-        while self.writer.pending_bytes() < limits::GROUP_COMMIT_BYTES_MAX {
-            let Ok(batch) = batches.try_recv() else { break };
-            transactions += batch.txns.len();
-            self.writer.append(&batch)?;
+        group: &Group,
+        requests: &mut mpsc::Receiver<Request>,
+    ) -> Result<bool, WriteError> {
+        loop {
+            match self.try_commit(group) {
+                Ok(()) => break,
+                Err(error) if error.is_full() => self.note_full(&error),
+                Err(error) => return Err(error),
+            }
+            let again = tokio::time::sleep(FULL_PERIOD);
+            tokio::select! {
+                () = self.stop.cancelled() => {
+                    tracing::warn!(
+                        transactions = group.transactions,
+                        "stopping without space: what is not durable will be asked for again"
+                    );
+                    return Ok(false);
+                }
+                Some(request) = requests.recv() => self.answer(request)?,
+                () = again => self.retain()?,
+            }
+        }
+        if self.counters.full_since_ms.swap(0, Relaxed) > 0 {
+            tracing::info!("there is space again: going on");
+        }
+        Ok(true)
+    }
+
+    fn try_commit(&mut self, group: &Group) -> Result<(), WriteError> {
+        for batch in &group.batches {
+            self.writer.append(batch)?;
         }
         let start = Instant::now();
         self.writer.commit()?;
@@ -216,9 +254,46 @@ impl Store {
             .commit_micros
             .fetch_add(start.elapsed().as_micros() as u64, Relaxed);
         counters.commits.fetch_add(1, Relaxed);
-        counters
-            .transactions
-            .fetch_add(transactions as u64, Relaxed);
+        counters.transactions.fetch_add(group.transactions, Relaxed);
         Ok(())
     }
+
+    fn note_full(&self, error: &WriteError) {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        let now = now.map_or(1, |since| since.as_millis() as u64);
+        let known = &self.counters.full_since_ms;
+        if known.compare_exchange(0, now, Relaxed, Relaxed).is_ok() {
+            tracing::error!(%error, "the nodes are not read until there is space; clients are served");
+        }
+    }
+}
+
+/// What is committed at once. Kept until it is durable: there may be no space for it at first.
+struct Group {
+    batches: Vec<MergedBatch>,
+    transactions: u64,
+}
+
+impl Group {
+    /// `first` and whatever has arrived behind it.
+    fn collect(first: MergedBatch, batches: &mut mpsc::Receiver<MergedBatch>) -> Self {
+        let mut group = Self {
+            transactions: first.txns.len() as u64,
+            batches: vec![first],
+        };
+        let mut bytes = group.batches.iter().map(size_of).sum::<usize>();
+        while bytes < limits::GROUP_COMMIT_BYTES_MAX {
+            let Ok(batch) = batches.try_recv() else { break };
+            bytes += size_of(&batch);
+            group.transactions += batch.txns.len() as u64;
+            group.batches.push(batch);
+        }
+        group
+    }
+}
+
+/// Bytes of rows in a batch.
+fn size_of(batch: &MergedBatch) -> usize {
+    let parts = batch.txns.iter().flat_map(|txn| &txn.parts);
+    parts.map(|part| part.len() as usize).sum()
 }
