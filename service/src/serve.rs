@@ -213,6 +213,7 @@ impl Pipeline {
                     starts: starts_in.clone(),
                     fences: fence_out,
                     fence_answers: answers_in.clone(),
+                    semi_sync: None,
                 },
                 stop.clone(),
             ));
@@ -277,12 +278,9 @@ fn collector_config(
     log: &GlobalLog,
     identities: Identities,
 ) -> CollectorConfig {
+    let server_id = config.server.server_id;
+    let servers = vec![node_url(node)];
     CollectorConfig {
-        node: id,
-        name: node.name.clone(),
-        url: node_url(node),
-        server_id: config.server.server_id,
-        replica_uuid: log.server_uuid(),
         heartbeat: HEARTBEAT,
         start: match &node.start {
             config::Start::Current => Start::Current,
@@ -291,6 +289,7 @@ fn collector_config(
         },
         bytes_max: limits::NODE_BYTES_MAX,
         identities,
+        ..CollectorConfig::new(id, &node.name, servers, server_id, log.server_uuid())
     }
 }
 
