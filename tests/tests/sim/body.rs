@@ -1,8 +1,7 @@
-//! Rows that can be recognised at the other end. In: what a branch changes. Out: the events a collector would hand on, and
-//! from events of the merged log the rows again.
+//! Rows that can be recognised at the other end. In: what a branch changes. Out: the bodies of a node's events, and from
+//! events of the merged log the rows again.
 
-use tributary_binlog::{EventHeader, EventType, HEADER_LEN, QueryEvent, RawEvent, TableMap};
-use tributary_flow::Body;
+use tributary_binlog::{EventType, QueryEvent, RawEvent, TableMap};
 
 /// One change of one balance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -10,24 +9,16 @@ pub(crate) struct Row {
     pub(crate) node: u16,
     pub(crate) txn: u64,
     pub(crate) account: u32,
+    /// The balance that it changes.
+    pub(crate) before: i64,
     pub(crate) delta: i64,
 }
 
+/// An event before it has a place in a file.
+pub(crate) type Bare = (EventType, Vec<u8>);
+
 /// Table id, flags, extra data, one column, one bitmap, no NULL.
 const ROW_HEAD: usize = 6 + 2 + 2 + 1 + 1 + 1;
-
-fn event(event_type: EventType, body: &[u8], out: &mut Vec<u8>) {
-    let header = EventHeader {
-        timestamp: 1,
-        event_type,
-        server_id: 9,
-        event_size: (HEADER_LEN + body.len()) as u32,
-        log_pos: 77,
-        flags: 0,
-    };
-    header.put(out);
-    out.extend_from_slice(body);
-}
 
 /// The table's name says whose rows are in it: a mix-up of table ids is seen.
 fn table(node: u16) -> String {
@@ -35,33 +26,34 @@ fn table(node: u16) -> String {
 }
 
 /// A Table_map and one Write_rows for each row. `table_id` is the node's own; other nodes may use it for other tables.
-pub(crate) fn rows(rows: &[Row], table_id: u64) -> Body {
+pub(crate) fn rows(rows: &[Row], table_id: u64) -> Vec<Bare> {
     let Some(first) = rows.first() else {
-        return Body::default();
+        return Vec::new();
     };
-    let (id, name, mut out) = (table_id.to_le_bytes(), table(first.node), Vec::new());
+    let (id, name) = (table_id.to_le_bytes(), table(first.node));
     let mut body = id[..6].to_vec();
     body.extend_from_slice(&[1, 0, 4]);
     body.extend_from_slice(b"shop\0");
     body.push(name.len() as u8);
     body.extend_from_slice(name.as_bytes());
     body.extend_from_slice(&[0, 1, 3, 0, 1]);
-    event(EventType::TABLE_MAP, &body, &mut out);
+    let mut out = vec![(EventType::TABLE_MAP, body)];
     for row in rows {
         let mut body = id[..6].to_vec();
         body.extend_from_slice(&[1, 0, 2, 0, 1, 1, 0]);
         body.extend_from_slice(&row.txn.to_le_bytes());
         body.extend_from_slice(&row.node.to_le_bytes());
         body.extend_from_slice(&row.account.to_le_bytes());
+        body.extend_from_slice(&row.before.to_le_bytes());
         body.extend_from_slice(&row.delta.to_le_bytes());
-        body.resize(body.len() + (row.account % 50) as usize, 0x61);
-        event(EventType::WRITE_ROWS, &body, &mut out);
+        body.resize(body.len() + (row.txn % 50) as usize, 0x61);
+        out.push((EventType::WRITE_ROWS, body));
     }
-    Body::new(out.into())
+    out
 }
 
 /// One statement.
-pub(crate) fn statement(sql: &str) -> Body {
+pub(crate) fn query(sql: &str) -> Bare {
     let query = QueryEvent {
         thread_id: 5,
         exec_time: 0,
@@ -70,10 +62,9 @@ pub(crate) fn statement(sql: &str) -> Body {
         schema: b"shop",
         query: sql.as_bytes(),
     };
-    let (mut body, mut out) = (Vec::new(), Vec::new());
+    let mut body = Vec::new();
     query.put_body(&mut body);
-    event(EventType::QUERY, &body, &mut out);
-    Body::new(out.into())
+    (EventType::QUERY, body)
 }
 
 fn field<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
@@ -87,7 +78,8 @@ pub(crate) fn read_row(event: &RawEvent<'_>) -> Option<Row> {
         txn: u64::from_le_bytes(field(row, 0)?),
         node: u16::from_le_bytes(field(row, 8)?),
         account: u32::from_le_bytes(field(row, 10)?),
-        delta: i64::from_le_bytes(field(row, 14)?),
+        before: i64::from_le_bytes(field(row, 14)?),
+        delta: i64::from_le_bytes(field(row, 22)?),
     })
 }
 

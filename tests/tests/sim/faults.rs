@@ -4,6 +4,9 @@
 
 use std::collections::BTreeMap;
 
+use tributary_collector::Start;
+use tributary_flow::OrderMode;
+
 use crate::rng::Rng;
 
 macro_rules! faults {
@@ -21,14 +24,29 @@ faults! {
     NodeDeath,
     Disconnect,
     InFlightLost,
-    Resent,
+    TornEvent,
+    LeftOut,
     SlowNode,
     BackPressure,
+    Overdraft,
     ClockJump,
     NodeRotation,
+    WithoutChecksums,
+    Payload,
+    StartCurrent,
+    CutByStart,
+    OrphanCommit,
     CoordinatorDeathBeforeDecision,
     CoordinatorDeathInCommit,
+    LongInDoubt,
     LateRollback,
+    CommitByHand,
+    StampedSibling,
+    HeuristicOutcome,
+    MeaninglessTimestamp,
+    LocalWithTimestamp,
+    TwoTimestamps,
+    OracleBack,
     XidReuse,
     EmptyBranch,
     TwoBranchesOnOneNode,
@@ -36,6 +54,7 @@ faults! {
     EmptyGroup,
     ExpandingDdl,
     ContractingDdl,
+    SameDdlAgain,
     FenceFailure,
     FenceLate,
     StaleFenceAnswer,
@@ -50,11 +69,19 @@ faults! {
     BytesCut,
     FailedWrite,
     FailedSync,
+    PagesDropped,
     FailedIndex,
+    FailedPurge,
+    Purge,
+    PurgeStoppedByReader,
+    ClientByGtid,
+    ClientPurged,
     OwnRotation,
     FlushLogs,
     IdleCheckpoint,
     WithoutServiceCrash,
+    Replayed,
+    ComparedWithNaive,
 }
 
 /// How often each fault was met.
@@ -87,10 +114,43 @@ impl std::fmt::Display for Counts {
     }
 }
 
-/// The character of one seed. Times in µs, chances in percent.
+/// A promise that is broken, once, behind a moment: the merger must stop and say so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Broken {
+    /// Two branches of one transaction have different timestamps.
+    TwoTimestamps(u64),
+    /// A timestamp is no greater than one that lies before the prepare.
+    OracleBack(u64),
+}
+
+impl Broken {
+    pub(crate) fn from(self) -> u64 {
+        match self {
+            Self::TwoTimestamps(from) | Self::OracleBack(from) => from,
+        }
+    }
+
+    /// The error that must come.
+    pub(crate) fn error(self) -> &'static str {
+        match self {
+            Self::TwoTimestamps(_) => "TwoTimestamps",
+            Self::OracleBack(_) => "OracleWentBack",
+        }
+    }
+}
+
+/// The character of one seed. Times in µs, chances in percent, sizes in bytes.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
+    pub(crate) mode: OrderMode,
     pub(crate) nodes: usize,
+    /// Rows on each node.
+    pub(crate) accounts: usize,
+    /// Greatest difference between clocks.
+    pub(crate) skew: u64,
+    /// Where nodes are read from, and when the service starts.
+    pub(crate) start: Start,
+    pub(crate) start_at: u64,
     /// Work and faults end here.
     pub(crate) busy_until: u64,
     /// Mean time between new transactions.
@@ -105,50 +165,106 @@ pub(crate) struct Plan {
     pub(crate) disk_failure: u64,
     pub(crate) recovery_crash: u64,
     pub(crate) coordinator_death: u64,
+    /// Greatest time until somebody finds what a coordinator has left.
+    pub(crate) found_after: u64,
+    /// What is left behind is finished by a person.
+    pub(crate) by_hand: u64,
     pub(crate) rollback: u64,
     pub(crate) fence_failure: u64,
     pub(crate) ddl: u64,
+    pub(crate) purge: u64,
+    pub(crate) local_timestamps: u64,
+    pub(crate) junk_timestamps: u64,
+    pub(crate) broken: Option<Broken>,
+    /// A gtrid is used again on other nodes once its transaction has come out: what an unknown reader of the log sees decides
+    /// about the order, which is then not the same when it is computed again.
+    pub(crate) reuse_seen: bool,
+    /// Nothing goes wrong but coordinators, which are away for long: what does not depend on them must flow.
+    pub(crate) in_doubt: bool,
     /// Whether the oracle leaves no gaps.
     pub(crate) dense: bool,
     /// Greatest delay of a message.
     pub(crate) delay: u64,
-    /// Items that wait for the merger, by node.
-    pub(crate) queue_max: usize,
-    /// Bytes after which a node starts a new file.
+    /// What a node may have in flight, and what it may have more when everything waits for it.
+    pub(crate) bytes_max: usize,
+    pub(crate) overdraft: usize,
+    /// Size at which a node starts a new file.
     pub(crate) node_file_max: u64,
     /// The same of the service.
     pub(crate) file_max: u64,
 }
 
 impl Plan {
-    pub(crate) fn new(rng: &mut Rng) -> Self {
-        let crashes = rng.percent(70);
+    pub(crate) fn new(mode: OrderMode, rng: &mut Rng) -> Self {
+        let (crashes, causal) = (rng.percent(70), mode == OrderMode::Causal);
+        let in_doubt = causal && rng.percent(20);
         let mut maybe = |p: u64| if rng.percent(75) { rng.range(1, p) } else { 0 };
         let (node_death, disconnect, slow, clock_jump) =
             (maybe(30), maybe(30), maybe(30), maybe(20));
         let (service_crash, disk_failure, recovery_crash) = (maybe(40), maybe(60), maybe(40));
         let (coordinator_death, rollback, fence_failure, ddl) =
             (maybe(15), maybe(30), maybe(30), maybe(6));
-        let only = |p| if crashes { p } else { 0 };
+        let (by_hand, purge, timestamps) = (maybe(70), maybe(40), maybe(50));
+        let only = |p| if crashes && !in_doubt { p } else { 0 };
+        let calm = |p| if in_doubt { 0 } else { p };
+        let current = !in_doubt && rng.percent(15);
+        let busy_until = rng.range(200_000, 2_000_000);
+        let breaks = !causal && rng.percent(6);
+        let skew = if rng.percent(30) { 1 } else { 300_000 };
+        let from = busy_until / 2;
+        // Two uses of an xid on different nodes are told from two timestamps of one by the nodes' clocks.
+        let broken = match rng.percent(50) && skew == 1 {
+            _ if !breaks => None,
+            true => Some(Broken::TwoTimestamps(from)),
+            false => Some(Broken::OracleBack(from)),
+        };
+        let bytes_max = rng.range(4_000, 60_000) as usize;
         Self {
+            mode,
             nodes: 1 + rng.below(8),
-            busy_until: rng.range(200_000, 2_000_000),
+            accounts: 3 + rng.below(40),
+            skew,
+            start: if current {
+                Start::Current
+            } else {
+                Start::Earliest
+            },
+            start_at: if current {
+                rng.range(10_000, 100_000)
+            } else {
+                0
+            },
+            busy_until,
             work_every: rng.range(500, 6_000),
             fault_every: rng.range(4_000, 60_000),
-            node_death,
-            disconnect,
-            slow,
-            clock_jump,
+            node_death: calm(node_death),
+            disconnect: calm(disconnect),
+            slow: calm(slow),
+            clock_jump: calm(clock_jump),
             service_crash: only(service_crash),
             disk_failure: only(disk_failure),
             recovery_crash: only(recovery_crash),
-            coordinator_death,
+            coordinator_death: if in_doubt {
+                coordinator_death / 3 + 1
+            } else {
+                coordinator_death
+            },
+            found_after: if in_doubt { 1_500_000 } else { 200_000 },
+            by_hand: if broken.is_some() { 0 } else { by_hand },
             rollback,
-            fence_failure,
-            ddl,
+            fence_failure: calm(fence_failure),
+            // Statements that some nodes had before the start and others not are another story.
+            ddl: if current { 0 } else { calm(ddl) },
+            purge,
+            local_timestamps: if causal { 0 } else { timestamps },
+            junk_timestamps: if causal { timestamps } else { 0 },
+            broken,
+            reuse_seen: rng.percent(50),
+            in_doubt,
             dense: rng.percent(50),
             delay: rng.range(50, 5_000),
-            queue_max: rng.range(4, 200) as usize,
+            bytes_max: if in_doubt { 24 << 20 } else { bytes_max },
+            overdraft: rng.range(2_000, 20_000) as usize,
             node_file_max: rng.range(1_500, 40_000),
             file_max: rng.range(1_500, 30_000),
         }

@@ -1,17 +1,24 @@
-//! Deterministic simulation: the real merger and the real store against a cluster, a network, disks and crashes that exist only
-//! in virtual time. One seed is one story.
+//! Deterministic simulation: the real cores of the collector, the real merger and the real store against a cluster, a network,
+//! disks and crashes that exist only in virtual time. One seed is one story in each of the two modes of the order.
 //!
-//! `TRIBUTARY_SIM_SEEDS=n` runs so many seeds, `TRIBUTARY_SIM_SEED=s` the one that failed.
+//! `TRIBUTARY_SIM_SEEDS=n` runs so many seeds, `TRIBUTARY_SIM_SEED=s` the one that failed, `TRIBUTARY_SIM_MODE=tso|causal` one
+//! mode only.
 #![allow(clippy::unwrap_used)]
 
 mod body;
+mod client;
 mod cluster;
+mod coordinator;
+mod dump;
 mod faults;
+mod link;
 mod node;
 mod order;
 mod reader;
+mod replay;
 mod rng;
 mod service;
+mod truth;
 mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -20,20 +27,30 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use faults::Counts;
+use tributary_flow::OrderMode;
 use world::{Report, World};
 
 /// Seeds of every run.
 const SEEDS: u64 = 200;
 
 /// Seeds that once found a defect, a real one or one made by hand, and what that was.
-const KEPT: &[(u64, &str)] = &[];
+const KEPT: &[(u64, OrderMode, &str)] = &[];
 
 fn number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok()?.parse().ok()
 }
 
-fn run(seed: u64) -> Result<Report, String> {
-    let world = AssertUnwindSafe(|| World::new(seed).run());
+/// The modes to run.
+fn modes() -> Vec<OrderMode> {
+    match std::env::var("TRIBUTARY_SIM_MODE").as_deref() {
+        Ok("tso") => vec![OrderMode::Tso],
+        Ok("causal") => vec![OrderMode::Causal],
+        _ => vec![OrderMode::Tso, OrderMode::Causal],
+    }
+}
+
+fn run(seed: u64, mode: OrderMode) -> Result<Report, String> {
+    let world = AssertUnwindSafe(|| World::new(seed, mode).run());
     match catch_unwind(world) {
         Ok(Ok(report)) => Ok(report),
         Ok(Err(error)) => Err(format!("{error:#}")),
@@ -46,21 +63,23 @@ fn run(seed: u64) -> Result<Report, String> {
 }
 
 /// Each seed is one thread's business; several seeds run side by side.
-fn run_all(seeds: &[u64]) -> (Counts, u64, Vec<String>) {
+fn run_all(seeds: &[(u64, OrderMode)]) -> (Counts, u64, Vec<String>) {
     let (next, total) = (
         AtomicU64::new(0),
         Mutex::new((Counts::default(), 0, Vec::new())),
     );
     let worker = || {
-        while let Some(seed) = seeds.get(next.fetch_add(1, Ordering::Relaxed) as usize) {
-            let result = run(*seed);
+        while let Some((seed, mode)) = seeds.get(next.fetch_add(1, Ordering::Relaxed) as usize) {
+            let result = run(*seed, *mode);
             let mut total = total.lock().unwrap();
             match result {
                 Ok(report) => {
                     total.0.add(&report.counts);
                     total.1 += report.transactions as u64;
                 }
-                Err(e) => total.2.push(format!("TRIBUTARY_SIM_SEED={seed}: {e}")),
+                Err(e) => total
+                    .2
+                    .push(format!("TRIBUTARY_SIM_SEED={seed} {mode:?}: {e}")),
             }
         }
     };
@@ -79,15 +98,17 @@ fn run_all(seeds: &[u64]) -> (Counts, u64, Vec<String>) {
 fn every_seed_keeps_what_must_hold() {
     let one = number("TRIBUTARY_SIM_SEED");
     let count = number("TRIBUTARY_SIM_SEEDS").unwrap_or(SEEDS);
-    let kept = KEPT.iter().map(|(seed, _)| *seed);
-    let seeds: Vec<u64> = match one {
-        Some(seed) => vec![seed],
-        None => kept.chain(0..count).collect(),
+    let both = |seed| modes().into_iter().map(move |mode| (seed, mode));
+    let kept = KEPT.iter().map(|(seed, mode, _)| (*seed, *mode));
+    let first = number("TRIBUTARY_SIM_FROM").unwrap_or(0);
+    let seeds: Vec<(u64, OrderMode)> = match one {
+        Some(seed) => both(seed).collect(),
+        None => kept.chain((first..first + count).flat_map(both)).collect(),
     };
     let start = Instant::now();
     let (counts, transactions, failures) = run_all(&seeds);
     println!(
-        "{} seeds, {transactions} transactions in {:?}: {counts}",
+        "{} stories, {transactions} transactions in {:?}: {counts}",
         seeds.len(),
         start.elapsed()
     );
@@ -99,7 +120,7 @@ fn every_seed_keeps_what_must_hold() {
         .join("\n");
     assert!(
         failures.is_empty(),
-        "{} of {} seeds fail:\n{shown}",
+        "{} of {} stories fail:\n{shown}",
         failures.len(),
         seeds.len()
     );
@@ -114,13 +135,13 @@ fn every_seed_keeps_what_must_hold() {
 
 #[test]
 fn a_seed_is_the_same_story_every_time() {
-    for seed in [1, 2, 3, 4, 5] {
-        let (one, two) = (run(seed).unwrap(), run(seed).unwrap());
+    for (seed, mode) in (1..6).flat_map(|seed| modes().into_iter().map(move |m| (seed, m))) {
+        let (one, two) = (run(seed, mode).unwrap(), run(seed, mode).unwrap());
         assert_eq!(one, two, "seed {seed}");
         assert!(one.events > 100, "seed {seed} is a story");
         assert_ne!(
             one.trace,
-            run(seed + 1_000_000).unwrap().trace,
+            run(seed + 1_000_000, mode).unwrap().trace,
             "another seed is another one"
         );
     }

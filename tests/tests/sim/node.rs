@@ -1,8 +1,15 @@
-//! A node: its binlog and its clock. In: what coordinators and clients do on it. Out: binlog entries with GTIDs, positions
-//! and files that rotate; what a dump thread would send from there.
+//! A node: its binlog, its clock, its rows with their locks. In: what coordinators and clients do on it. Out: binlog files,
+//! byte for byte as a server would write them, and for every group in them what it means.
 
-use tributary_binlog::{Gno, Gtid, GtidSet, Sid, Tag};
-use tributary_flow::{Body, NodeItem, SourcePos, SourceTxn, Tso, TxnKind};
+use tributary_binlog::{
+    ChecksumAlg, Compression, EventType, EventWriter, FormatDescription, Gno, Gtid, GtidEvent,
+    GtidSet, InnodbXid, MAGIC, Payload, PreviousGtids, Rotate, Sid, Tag, XaPrepare, XidEvent,
+};
+use tributary_flow::{SourcePos, Tso, TxnKind};
+
+use crate::body::{self, Bare};
+use crate::faults::Plan;
+use crate::rng::Rng;
 
 /// What an entry means to the one who knows everything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,134 +23,288 @@ pub(crate) enum Label {
     Ddl(u64),
 }
 
-/// One group of the binlog, or the head of a file.
+/// One group of the binlog.
 #[derive(Clone, Debug)]
 pub(crate) struct Entry {
-    pub(crate) item: NodeItem,
+    pub(crate) gtid: Gtid,
+    pub(crate) kind: TxnKind,
     pub(crate) label: Label,
+    pub(crate) tso: Option<Tso>,
+    pub(crate) immediate_commit: u64,
+    /// When it was written.
+    pub(crate) at: u64,
+    /// Where it begins in its file.
+    pub(crate) from: usize,
+    pub(crate) end: SourcePos,
 }
 
 /// What is written.
 pub(crate) struct Group {
     pub(crate) kind: TxnKind,
     pub(crate) tso: Option<u64>,
-    pub(crate) body: Body,
+    pub(crate) events: Vec<Bare>,
     pub(crate) label: Label,
+}
+
+/// A binlog file.
+#[derive(Debug)]
+pub(crate) struct File {
+    pub(crate) bytes: Vec<u8>,
+    /// Its PREVIOUS_GTIDS.
+    pub(crate) previous: GtidSet,
+    /// Where its first group begins, and which entry that is.
+    pub(crate) head: usize,
+    pub(crate) first: usize,
+    /// Where its ROTATE begins. A node that died has written none.
+    pub(crate) rotate: Option<usize>,
+}
+
+/// A row that transactions change, one after the other.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Account {
+    pub(crate) balance: i64,
+    pub(crate) locked: bool,
 }
 
 #[derive(Debug)]
 pub(crate) struct Node {
-    sid: Sid,
+    index: usize,
+    pub(crate) files: Vec<File>,
     pub(crate) entries: Vec<Entry>,
+    /// `gtid_executed`.
+    pub(crate) executed: GtidSet,
+    pub(crate) accounts: Vec<Account>,
     pub(crate) up: bool,
     /// Delays are multiplied with it.
     pub(crate) slow: u64,
     /// Its clock is ahead by so many µs.
     pub(crate) skew: u64,
     pub(crate) gno: u64,
-    end: SourcePos,
+    pub(crate) alg: ChecksumAlg,
+    /// Writes compressed payloads.
+    pub(crate) packs: bool,
     file_max: u64,
 }
 
-/// Bytes of the head of a file.
-const HEAD: u64 = 197;
 /// The clocks' zero, µs since 1970.
 pub(crate) const EPOCH: u64 = 1_700_000_000_000_000;
 
+pub(crate) fn file_name(index: usize) -> String {
+    format!("mysql-bin.{:06}", index + 1)
+}
+
 impl Node {
-    pub(crate) fn new(index: usize, skew: u64, file_max: u64) -> Self {
+    pub(crate) fn new(index: usize, plan: &Plan, rng: &mut Rng) -> Self {
         let mut node = Self {
-            sid: Sid([index as u8 + 1; 16]),
+            index,
+            files: Vec::new(),
             entries: Vec::new(),
+            executed: GtidSet::new(),
+            accounts: vec![Account::default(); plan.accounts],
             up: true,
             slow: 1,
-            skew,
+            skew: rng.range(0, plan.skew),
             gno: 0,
-            end: SourcePos { file: 0, offset: 0 },
-            file_max,
+            alg: match rng.percent(80) {
+                true => ChecksumAlg::Crc32,
+                false => ChecksumAlg::None,
+            },
+            packs: rng.percent(30),
+            file_max: plan.node_file_max,
         };
-        node.rotate();
+        node.open_file();
         node
     }
 
     /// The end of its binlog: what `SHOW BINARY LOG STATUS` answers.
     pub(crate) fn end(&self) -> SourcePos {
-        self.end
+        let offset = self.files.last().map_or(0, |f| f.bytes.len());
+        SourcePos {
+            file: self.files.len() as u64,
+            offset: offset as u64,
+        }
     }
 
-    /// Begins a new file.
-    pub(crate) fn rotate(&mut self) {
-        self.end = SourcePos {
-            file: self.end.file + 1,
-            offset: HEAD,
-        };
-        self.entries.push(Entry {
-            item: NodeItem::Position(self.end),
-            label: Label::None,
+    /// Begins a new file, as after a start.
+    pub(crate) fn open_file(&mut self) {
+        let mut bytes = MAGIC.to_vec();
+        let mut format = FormatDescription::for_version("9.7.4");
+        format.checksum = self.alg;
+        let mut out = EventWriter::new(&mut bytes, 0, self.index as u32 + 1, self.alg);
+        out.event(EventType::FORMAT_DESCRIPTION, 1, 0, |b| format.put_body(b))
+            .expect("a small event");
+        let previous = PreviousGtids(self.executed.clone());
+        out.event(EventType::PREVIOUS_GTIDS, 1, 0, |b| previous.put_body(b))
+            .expect("a small event");
+        self.files.push(File {
+            head: bytes.len(),
+            first: self.entries.len(),
+            previous: previous.0,
+            rotate: None,
+            bytes,
         });
     }
 
-    /// Writes a group at the moment `now`. Whether a new file was begun behind it.
-    pub(crate) fn write(&mut self, now: u64, group: Group) -> bool {
-        let Group {
-            kind,
-            tso,
-            body,
-            label,
-        } = group;
+    /// Ends the file and begins a new one.
+    fn rotate(&mut self) {
+        let name = file_name(self.files.len());
+        let rotate = Rotate {
+            position: MAGIC.len() as u64,
+            file: name.as_bytes(),
+        };
+        self.append(1, &[(EventType::ROTATE, body_of(|b| rotate.put_body(b)))]);
+        if let Some(file) = self.files.last_mut() {
+            let len = 19 + 8 + name.len() + if self.alg == ChecksumAlg::Crc32 { 4 } else { 0 };
+            file.rotate = Some(file.bytes.len() - len);
+        }
+        self.open_file();
+    }
+
+    fn append(&mut self, timestamp: u32, events: &[Bare]) {
+        let file = self.files.last_mut().expect("there is always a file");
+        let mut out = EventWriter::new(&mut file.bytes, 0, self.index as u32 + 1, self.alg);
+        for (event_type, body) in events {
+            out.event(*event_type, timestamp, 0, |b| b.extend_from_slice(body))
+                .expect("a small event");
+        }
+    }
+
+    /// Writes a group at the moment `now`. Its GTID, and whether a new file was begun behind it.
+    pub(crate) fn write(&mut self, now: u64, group: Group) -> (Gtid, bool) {
         self.gno += 1;
-        self.end.offset += 150 + body.len();
-        let clock = EPOCH + now + self.skew;
-        let txn = SourceTxn {
-            gtid: Gtid {
-                sid: self.sid,
-                tag: Tag::EMPTY,
-                gno: Gno::new(self.gno).expect("a small number"),
-            },
-            kind,
-            end: self.end,
-            tso: tso.and_then(Tso::new),
-            original_commit: tso.unwrap_or(clock),
-            immediate_commit: clock,
-            last_committed: 0,
-            sequence_number: 1,
-            original_server_version: 90704,
-            immediate_server_version: 90704,
-            timestamp: (clock / 1_000_000) as u32,
-            body,
+        let gtid = Gtid {
+            sid: Sid([self.index as u8 + 1; 16]),
+            tag: Tag::EMPTY,
+            gno: Gno::new(self.gno).expect("a small number"),
         };
+        let mut clock = EPOCH + now + self.skew;
+        // An equal timestamp would say that there is none.
+        clock += u64::from(group.tso == Some(clock));
+        let original = group.tso.unwrap_or(clock);
+        let from = self.files.last().map_or(0, |f| f.bytes.len());
+        let timestamp = (clock / 1_000_000) as u32;
+        let mut events = vec![(EventType::GTID, gtid_body(gtid, clock, original))];
+        events.extend(self.frame(&group.kind, group.events));
+        self.append(timestamp, &events);
+        self.executed.add(gtid);
         self.entries.push(Entry {
-            item: NodeItem::Txn(Box::new(txn)),
-            label,
+            gtid,
+            kind: group.kind,
+            label: group.label,
+            tso: group.tso.and_then(Tso::new),
+            immediate_commit: clock,
+            at: now,
+            from,
+            end: self.end(),
         });
-        let full = self.end.offset >= self.file_max;
+        let full = self.end().offset >= self.file_max;
         if full {
             self.rotate();
         }
-        full
+        (gtid, full)
     }
 
-    /// Where a dump thread begins to read for a client that has `have`: the newest file before which nothing is missing.
-    pub(crate) fn dump_start(&self, have: &GtidSet) -> usize {
-        let mut start = 0;
-        for (at, entry) in self.entries.iter().enumerate() {
-            match &entry.item {
-                NodeItem::Position(_) => start = at,
-                NodeItem::Txn(txn) if !have.contains(&txn.gtid) => break,
-                NodeItem::Txn(_) => {}
+    /// Whether an empty group with the last number is a GTID and nothing else.
+    pub(crate) fn wrote_alone(&self) -> bool {
+        self.gno.is_multiple_of(2)
+    }
+
+    /// The events behind a group's GTID event.
+    fn frame(&self, kind: &TxnKind, rows: Vec<Bare>) -> Vec<Bare> {
+        let xid = (
+            EventType::XID,
+            body_of(|b| XidEvent(InnodbXid(self.gno)).put_body(b)),
+        );
+        let branch = |xid: tributary_binlog::XaXid, one_phase| {
+            let prepare = XaPrepare { one_phase, xid };
+            let mut events = vec![body::query(&format!("XA START {xid}"))];
+            events.extend(rows.clone());
+            events.push(body::query(&format!("XA END {xid}")));
+            events.push((EventType::XA_PREPARE, body_of(|b| prepare.put_body(b))));
+            events
+        };
+        match kind {
+            TxnKind::Local => {
+                let mut events = vec![body::query("BEGIN")];
+                events.extend(rows);
+                events.push(xid);
+                if self.packs {
+                    vec![pack(&events)]
+                } else {
+                    events
+                }
+            }
+            TxnKind::OnePhase(xid) => branch(*xid, true),
+            TxnKind::Prepare(xid) => branch(*xid, false),
+            TxnKind::Commit(xid) => vec![body::query(&format!("XA COMMIT {xid}"))],
+            TxnKind::Rollback(xid) => vec![body::query(&format!("XA ROLLBACK {xid}"))],
+            TxnKind::Ddl => rows,
+            // A GTID alone, or a transaction without rows.
+            TxnKind::Empty if self.wrote_alone() => Vec::new(),
+            TxnKind::Empty => vec![body::query("BEGIN"), body::query("COMMIT")],
+        }
+    }
+
+    /// Rows that nobody has locked; they are, now.
+    pub(crate) fn lock(&mut self, count: usize, rng: &mut Rng) -> Vec<usize> {
+        let mut locked = Vec::new();
+        for _ in 0..count {
+            let account = rng.below(self.accounts.len());
+            if !self.accounts[account].locked {
+                self.accounts[account].locked = true;
+                locked.push(account);
             }
         }
-        start
+        locked
     }
 
-    /// Up to `max` entries from `cursor`, as they are sent to a client that has `have`.
-    pub(crate) fn dump(&self, cursor: usize, max: usize, have: &GtidSet) -> Vec<NodeItem> {
-        let entries = self.entries.iter().skip(cursor).take(max);
-        entries
-            .map(|entry| match &entry.item {
-                NodeItem::Txn(txn) if have.contains(&txn.gtid) => NodeItem::Position(txn.end),
-                item => item.clone(),
-            })
-            .collect()
+    /// A transaction ends: its rows are free, and changed if it has committed.
+    pub(crate) fn release(&mut self, rows: &[body::Row], committed: bool) {
+        for row in rows {
+            let account = &mut self.accounts[row.account as usize];
+            account.locked = false;
+            account.balance += if committed { row.delta } else { 0 };
+        }
     }
+}
+
+fn body_of(put: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+    let mut body = Vec::new();
+    put(&mut body);
+    body
+}
+
+fn gtid_body(gtid: Gtid, immediate: u64, original: u64) -> Vec<u8> {
+    let event = GtidEvent {
+        gtid: Some(gtid),
+        flags: 0,
+        last_committed: 0,
+        sequence_number: 1,
+        immediate_commit_ts: immediate,
+        original_commit_ts: original,
+        transaction_length: 0,
+        original_server_version: 90704,
+        immediate_server_version: 90704,
+        commit_group_ticket: None,
+    };
+    body_of(|b| event.put_body(b))
+}
+
+/// The events as one Transaction_payload, uncompressed.
+fn pack(events: &[Bare]) -> Bare {
+    let mut inner = Vec::new();
+    let mut out = EventWriter::new(&mut inner, 0, 9, ChecksumAlg::None);
+    for (event_type, body) in events {
+        out.event(*event_type, 1, 0, |b| b.extend_from_slice(body))
+            .expect("a small event");
+    }
+    let payload = Payload {
+        compression: Compression::None,
+        uncompressed_size: inner.len() as u64,
+        payload: &inner,
+    };
+    (
+        EventType::TRANSACTION_PAYLOAD,
+        body_of(|b| payload.put_body(b)),
+    )
 }

@@ -1,41 +1,29 @@
-//! The service between two crashes: the real merger and the real store, and around them what the threads and channels of
-//! `tributary serve` do, in steps that the scheduler chooses.
+//! The service between two crashes: the real collector cores, the real merger and the real store, and around them what the
+//! threads and channels of `tributary serve` do, in steps that the scheduler chooses.
 //!
-//! In: items of the nodes, answers to fences, moments. Out: a durable log; or the failure that ends it.
+//! In: bytes of the nodes, answers to fences, moments. Out: a durable log; or the failure that ends it.
 
 use std::collections::VecDeque;
 
-use anyhow::{Context, Result};
-use tributary_binlog::GtidSet;
+use anyhow::{Result, ensure};
 use tributary_flow::{
-    Checkpoint, Fence, FenceStamp, MergedBatch, NodeId, NodeItem, NodeTable, OrderMode, SourcePos,
-    limits,
+    Checkpoint, Fence, FenceStamp, MergedBatch, NodeId, NodeTable, OrderKey, SourcePos, limits,
 };
+use tributary_merger::MergeError;
 use tributary_merger::core::Merger;
 use tributary_store::disk::Fuse;
 use tributary_store::{GlobalLog, LogWriter, Opened, WriteError};
 
-use crate::faults::{Counts, Fault};
+use crate::faults::{Counts, Fault, Plan};
+use crate::link::Link;
 use crate::rng::Rng;
 
 /// As in `merger/src/task.rs`, µs.
 const FENCE_INTERVAL: u64 = 1_000;
 const FENCE_RETRY: u64 = 200_000;
+const OVERDRAFT_AFTER: u64 = 50_000;
 /// Sooner than there: virtual time is short.
 const IDLE_CHECKPOINT: u64 = 20_000;
-
-/// A connection to a node and what came through it.
-#[derive(Debug, Default)]
-pub(crate) struct Link {
-    /// Number of the connection; 0 = none.
-    pub(crate) connection: u64,
-    /// What the node must not send again: done before the start, or handed on since.
-    pub(crate) have: GtidSet,
-    /// The next entry the node's dump thread reads.
-    pub(crate) cursor: usize,
-    /// Waits for the merger.
-    pub(crate) queue: VecDeque<NodeItem>,
-}
 
 pub(crate) struct Service {
     /// Number of this life.
@@ -43,10 +31,10 @@ pub(crate) struct Service {
     pub(crate) merger: Merger,
     pub(crate) links: Vec<Link>,
     pub(crate) log: GlobalLog,
+    pub(crate) writer: LogWriter,
     pub(crate) fuse: Fuse,
     /// Something is encoded and not committed.
     pub(crate) appended: bool,
-    writer: LogWriter,
     batches: VecDeque<MergedBatch>,
     /// The question each node has not answered.
     asked: Vec<Option<(u64, FenceStamp)>>,
@@ -54,30 +42,35 @@ pub(crate) struct Service {
     questions: u64,
     dirty: bool,
     last_sent: u64,
+    last_progress: u64,
+    overdraft: usize,
     /// Fences that took effect.
     pub(crate) passed: Vec<Fence>,
 }
 
+/// What a turn of the merger has shown.
+pub(crate) enum Turn {
+    /// Whether the store has something to do.
+    Went(bool),
+    Halted(MergeError),
+}
+
 impl Service {
-    pub(crate) fn new(life: u64, now: u64, table: &NodeTable, opened: Opened, fuse: Fuse) -> Self {
+    pub(crate) fn new(
+        life: u64,
+        now: u64,
+        table: &NodeTable,
+        plan: &Plan,
+        opened: Opened,
+        fuse: Fuse,
+    ) -> Self {
         let checkpoint: Checkpoint = opened.checkpoint.unwrap_or_default();
-        let links = table.iter().map(|(_, name)| Link {
-            have: checkpoint
-                .nodes
-                .get(name)
-                .map(|p| p.emitted.clone())
-                .unwrap_or_default(),
-            ..Link::default()
-        });
+        let link = |(_, name)| Link::new(checkpoint.nodes.get(name), plan.bytes_max);
+        let last_gno = opened.log.durable().last_gno;
         Self {
             life,
-            merger: Merger::new(
-                table.clone(),
-                OrderMode::Tso,
-                &checkpoint,
-                opened.log.durable().last_gno,
-            ),
-            links: links.collect(),
+            links: table.iter().map(link).collect(),
+            merger: Merger::new(table.clone(), plan.mode, &checkpoint, last_gno),
             log: opened.log,
             fuse,
             appended: false,
@@ -88,23 +81,20 @@ impl Service {
             questions: 0,
             dirty: false,
             last_sent: now,
+            last_progress: now,
+            overdraft: plan.overdraft,
             passed: Vec::new(),
         }
     }
 
-    /// Items arrive from a node.
-    pub(crate) fn arrive(&mut self, node: usize, items: Vec<NodeItem>) {
-        let link = &mut self.links[node];
-        for item in items {
-            if let NodeItem::Txn(txn) = &item {
-                link.have.add(txn.gtid);
-            }
-            link.queue.push_back(item);
-        }
-    }
-
-    /// A turn of the merger: takes some of what has arrived, hands on what is due. Whether the store has something to do.
-    pub(crate) fn merge(&mut self, now: u64, rng: &mut Rng, counts: &mut Counts) -> Result<bool> {
+    /// A turn of the merger: takes some of what has arrived, hands on what is due. `keys` are those of all transactions.
+    pub(crate) fn merge(
+        &mut self,
+        now: u64,
+        keys: &mut Vec<OrderKey>,
+        rng: &mut Rng,
+        counts: &mut Counts,
+    ) -> Result<Turn> {
         for _ in 0..rng.range(1, 5) {
             let node = rng.below(self.links.len());
             for _ in 0..rng.range(1, 30) {
@@ -112,17 +102,35 @@ impl Service {
                     break;
                 };
                 self.dirty = true;
-                let handled = self.merger.handle(NodeId(node as u16), item);
-                handled.context("the merger refuses a right stream")?;
+                if let Err(error) = self.merger.handle(NodeId(node as u16), item) {
+                    return Ok(Turn::Halted(error));
+                }
             }
         }
         if self.batches.len() >= limits::MERGED_BATCHES_MAX {
-            return Ok(true);
+            return Ok(Turn::Went(true));
         }
         let mut txns = Vec::new();
-        let more = self.merger.poll(&mut txns, rng.range(1, 8_000))?;
+        let more = match self.merger.poll(&mut txns, rng.range(1, 8_000)) {
+            Ok(more) => more,
+            Err(error) => return Ok(Turn::Halted(error)),
+        };
         self.passed.extend(self.merger.take_passed_fences());
+        for txn in &txns {
+            let last = keys.last().copied();
+            ensure!(
+                last.is_none_or(|last| last < txn.key),
+                "key {:?} after {last:?}",
+                txn.key
+            );
+            keys.push(txn.key);
+        }
+        let gno = self.merger.last_gno();
+        ensure!(gno == keys.len() as u64, "gno {gno} of {}", keys.len());
         let idle = self.dirty && now - self.last_sent >= IDLE_CHECKPOINT;
+        if !txns.is_empty() {
+            self.last_progress = now;
+        }
         if !txns.is_empty() || idle {
             if txns.is_empty() {
                 counts.hit(Fault::IdleCheckpoint);
@@ -132,11 +140,14 @@ impl Service {
             self.last_sent = now;
             self.dirty = more;
         }
-        Ok(!self.batches.is_empty())
+        Ok(Turn::Went(!self.batches.is_empty()))
     }
 
     /// Questions to put to nodes now.
-    pub(crate) fn ask(&mut self, now: u64) -> Vec<(usize, u64)> {
+    pub(crate) fn ask(&mut self, now: u64, counts: &mut Counts) -> Vec<(usize, u64)> {
+        if self.merger.waiting() == 0 {
+            return Vec::new();
+        }
         let mut wanted = Vec::new();
         let ask_after = &self.ask_after;
         self.merger
@@ -148,6 +159,11 @@ impl Service {
             self.asked[node.index()] = Some((self.questions, stamp));
             out.push((node.index(), self.questions));
         }
+        if now - self.last_progress >= OVERDRAFT_AFTER {
+            for (node, _) in self.merger.blocked() {
+                self.links[node.index()].overdraw(self.overdraft, counts);
+            }
+        }
         out
     }
 
@@ -158,26 +174,24 @@ impl Service {
         question: u64,
         pos: Option<SourcePos>,
         counts: &mut Counts,
-    ) {
+    ) -> Result<(), MergeError> {
         let Some((_, stamp)) = self.asked[node].take_if(|(id, _)| *id == question) else {
-            return;
+            return Ok(());
         };
         let id = NodeId(node as u16);
         let Some(pos) = pos else {
             self.ask_after[node] = now + FENCE_RETRY;
-            return self.merger.fence_failed(id);
+            self.merger.fence_failed(id);
+            return Ok(());
         };
         if pos < self.merger.position(id) {
             counts.hit(Fault::FenceLate);
         }
-        let fence = Fence {
+        self.merger.handle_fence(Fence {
             node: id,
             pos,
             stamp,
-        };
-        self.merger
-            .handle_fence(fence)
-            .expect("a fence on a right stream");
+        })
     }
 
     /// Encodes the next batch. Whether there was one.

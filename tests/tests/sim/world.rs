@@ -8,19 +8,28 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
 use tributary_binlog::Sid;
-use tributary_flow::{Fence, NodeItem, NodeTable, SourcePos};
+use tributary_flow::{Fence, NodeId, NodeTable, OrderKey, OrderMode, SourcePos};
+use tributary_merger::MergeError;
 use tributary_store::disk::{Fuse, Keep, Unsynced};
+use tributary_store::verify::{VerifyOptions, committed_end, verify_dir};
 use tributary_store::{MemDisk, MemKv, StoreOptions, WriteError, open};
 
+use crate::client;
 use crate::cluster::{Cluster, Order};
-use crate::faults::{Counts, Fault, Plan};
+use crate::faults::{Broken, Counts, Fault, Plan};
+use crate::link::has_crc;
 use crate::order;
 use crate::reader::Reader;
+use crate::replay;
 use crate::rng::Rng;
-use crate::service::Service;
+use crate::service::{Service, Turn};
 
 /// Virtual µs within which everything must have arrived once work and faults have ended.
 const PATIENCE: u64 = 10_000_000;
+/// Virtual µs within which a transaction arrives that nothing holds back, while only coordinators fail.
+const FLOWS_WITHIN: u64 = 300_000;
+/// Bytes that may wait in a connection.
+const SOCKET_MAX: usize = 8_000;
 
 /// Something that happens at a moment.
 #[derive(Debug)]
@@ -35,7 +44,9 @@ enum Event {
     Connect(u64, usize),
     /// A node's dump thread looks for more, on a connection.
     Send(usize, u64),
-    Arrive(usize, u64, Vec<NodeItem>),
+    Arrive(usize, u64, Vec<u8>),
+    /// A collector reads what has arrived.
+    Collect(u64, usize),
     Merge(u64),
     /// A question arrives at a node.
     Ask(u64, usize, u64),
@@ -44,6 +55,10 @@ enum Event {
     Commit(u64),
     Start,
     Read,
+    /// A client comes, or somebody purges.
+    Visit,
+    /// Looks whether everything flows that can.
+    Patrol,
 }
 
 impl Event {
@@ -55,7 +70,8 @@ impl Event {
             Self::NodeUp(n) | Self::NodeFast(n) => 100 + *n as u64,
             Self::Connect(life, n) => 200 + life * 10 + *n as u64,
             Self::Send(n, _) => 10_000 + *n as u64,
-            Self::Arrive(n, _, items) => 20_000 + *n as u64 * 1_000 + items.len() as u64,
+            Self::Arrive(n, _, bytes) => 20_000 + *n as u64 * 10_000 + bytes.len() as u64,
+            Self::Collect(_, n) => 300 + *n as u64,
             Self::Merge(_) => 4,
             Self::Ask(_, n, question) => 100_000 + question * 10 + *n as u64,
             Self::Answer(_, n, question, _) => 1_000_000 + question * 10 + *n as u64,
@@ -63,6 +79,8 @@ impl Event {
             Self::Commit(_) => 6,
             Self::Start => 7,
             Self::Read => 8,
+            Self::Visit => 9,
+            Self::Patrol => 10,
         }
     }
 }
@@ -95,14 +113,16 @@ pub(crate) struct World {
     connections: u64,
     reader: Reader,
     fences: Vec<Fence>,
+    /// Keys of all transactions that were handed to the store, by number.
+    keys: Vec<OrderKey>,
     counts: Counts,
     trace: u64,
 }
 
 impl World {
-    pub(crate) fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64, mode: OrderMode) -> Self {
         let mut rng = Rng::new(seed);
-        let plan = Plan::new(&mut rng);
+        let plan = Plan::new(mode, &mut rng);
         Self {
             cluster: Cluster::new(&plan, &mut rng),
             table: NodeTable::new((0..plan.nodes).map(|n| format!("dn{n}"))),
@@ -119,6 +139,7 @@ impl World {
             connections: 0,
             reader: Reader::default(),
             fences: Vec::new(),
+            keys: Vec::new(),
             counts: Counts::default(),
             trace: 0xcbf2_9ce4_8422_2325,
         }
@@ -126,8 +147,20 @@ impl World {
 
     /// Runs until everything has arrived.
     pub(crate) fn run(mut self) -> Result<Report> {
-        for event in [Event::Start, Event::Work, Event::Fault, Event::Read] {
+        self.after(self.plan.start_at, Event::Start);
+        for event in [
+            Event::Work,
+            Event::Fault,
+            Event::Read,
+            Event::Visit,
+            Event::Patrol,
+        ] {
             self.after(0, event);
+        }
+        for node in &self.cluster.nodes {
+            if !has_crc(node) {
+                self.counts.hit(Fault::WithoutChecksums);
+            }
         }
         while !self
             .step()
@@ -183,19 +216,22 @@ impl World {
             Event::Fault => self.fault()?,
             Event::NodeUp(n) => {
                 self.cluster.nodes[n].up = true;
-                self.cluster.nodes[n].rotate();
+                self.cluster.nodes[n].open_file();
             }
             Event::NodeFast(n) => self.cluster.nodes[n].slow = 1,
-            Event::Connect(life, n) => self.connect(life, n),
+            Event::Connect(life, n) => self.connect(life, n)?,
             Event::Send(n, connection) => self.send(n, connection),
-            Event::Arrive(n, connection, items) => self.arrive(n, connection, items),
-            Event::Merge(life) => self.merge(life)?,
+            Event::Arrive(n, connection, bytes) => self.arrive(n, connection, &bytes),
+            Event::Collect(life, n) => self.collect(life, n)?,
+            Event::Merge(life) => return self.merge(life),
             Event::Ask(life, n, question) => self.asked(life, n, question),
-            Event::Answer(life, n, question, pos) => self.answer(life, n, question, pos),
+            Event::Answer(life, n, question, pos) => return self.answer(life, n, question, pos),
             Event::Append(life) => self.append(life)?,
             Event::Commit(life) => self.commit(life)?,
             Event::Start => self.start()?,
             Event::Read => return self.read(),
+            Event::Visit => self.visit()?,
+            Event::Patrol => self.patrol()?,
         }
         Ok(false)
     }
@@ -206,12 +242,12 @@ impl World {
         }
         let Self {
             cluster,
-            plan,
+            reader,
             rng,
             counts,
             ..
         } = self;
-        let orders = cluster.work(self.now, plan, rng, counts);
+        let orders = cluster.work(self.now, reader.seen(), rng, counts);
         self.schedule(orders);
         self.soon(self.plan.work_every * 2, Event::Work);
     }
@@ -219,7 +255,7 @@ impl World {
     fn schedule(&mut self, orders: Vec<Order>) {
         for order in orders {
             let max = match order {
-                Order::Recover(_) => 200_000,
+                Order::Recover(_) => self.plan.found_after,
                 Order::Ddl(..) => 50_000,
                 Order::Branch(..) | Order::Decide(..) => 1_000 + self.plan.delay * 3,
             };
@@ -255,10 +291,10 @@ impl World {
             self.counts.hit(Fault::NodeDeath);
             self.cluster.nodes[n].up = false;
             self.soon(200_000, Event::NodeUp(n));
-            self.disconnect(n);
+            self.disconnect(n)?;
         } else if self.rng.percent(self.plan.disconnect) {
             self.counts.hit(Fault::Disconnect);
-            self.disconnect(n);
+            self.disconnect(n)?;
         }
         if self.cluster.nodes[n].slow == 1 && self.rng.percent(self.plan.slow) {
             self.counts.hit(Fault::SlowNode);
@@ -267,12 +303,13 @@ impl World {
         }
         if self.rng.percent(self.plan.clock_jump) {
             self.counts.hit(Fault::ClockJump);
-            self.cluster.nodes[n].skew = self.rng.range(0, 300_000);
+            self.cluster.nodes[n].skew = self.rng.range(0, self.plan.skew);
         }
         if let Some(service) = &mut self.service
             && self.rng.percent(self.plan.disk_failure)
         {
             service.fuse.set(self.rng.range(0, 20));
+            service.fuse.drop_pages(self.rng.percent(50));
         }
         if self.service.is_some() && self.rng.percent(self.plan.service_crash) {
             self.crash()?;
@@ -281,30 +318,40 @@ impl World {
         Ok(())
     }
 
-    fn disconnect(&mut self, n: usize) {
+    fn disconnect(&mut self, n: usize) -> Result<()> {
         if let Some(service) = &mut self.service {
-            service.links[n].connection = 0;
+            service.links[n].disconnect(&mut self.counts)?;
             let life = service.life;
             self.soon(30_000, Event::Connect(life, n));
         }
+        Ok(())
     }
 
-    fn connect(&mut self, life: u64, n: usize) {
+    fn connect(&mut self, life: u64, n: usize) -> Result<()> {
         let up = self.cluster.nodes[n].up;
         let Some(service) = self.service.as_mut().filter(|s| s.life == life) else {
-            return;
+            return Ok(());
         };
         if service.links[n].connection != 0 {
-            return;
+            return Ok(());
         }
         if !up {
-            return self.soon(30_000, Event::Connect(life, n));
+            self.soon(30_000, Event::Connect(life, n));
+            return Ok(());
         }
         self.connections += 1;
-        let link = &mut service.links[n];
-        link.connection = self.connections;
-        link.cursor = self.cluster.nodes[n].dump_start(&link.have);
+        let (node, start) = (&self.cluster.nodes[n], &self.plan.start);
+        if let Some(before) = service.links[n].connect(node, start, self.connections)? {
+            service
+                .merger
+                .set_before_start(NodeId(n as u16), before.clone());
+            if !before.is_empty() {
+                self.counts.hit(Fault::StartCurrent);
+            }
+            self.cluster.starts[n] = before;
+        }
         self.soon(self.plan.delay, Event::Send(n, self.connections));
+        Ok(())
     }
 
     fn send(&mut self, n: usize, connection: u64) {
@@ -312,48 +359,63 @@ impl World {
             return;
         };
         let (link, node) = (&mut service.links[n], &self.cluster.nodes[n]);
-        if link.connection != connection {
+        let Some(session) = link
+            .session
+            .as_mut()
+            .filter(|_| link.connection == connection)
+        else {
             return;
+        };
+        let bytes = match link.socket.len() < SOCKET_MAX {
+            true => session.dump.read(node, self.rng.range(1, 4_000) as usize),
+            false => Vec::new(),
+        };
+        if std::mem::take(&mut session.dump.left_out) > 0 {
+            self.counts.hit(Fault::LeftOut);
         }
-        if link.queue.len() >= self.plan.queue_max {
-            self.counts.hit(Fault::BackPressure);
-            return self.soon(2_000, Event::Send(n, connection));
-        }
-        let max = self.rng.range(1, 20) as usize;
-        let items = node.dump(link.cursor, max, &link.have);
-        if items.is_empty() {
+        if bytes.is_empty() {
             return self.soon(3_000, Event::Send(n, connection));
         }
-        let sent = node.entries[link.cursor..].iter().zip(&items);
-        if sent
-            .clone()
-            .any(|(e, i)| matches!((&e.item, i), (NodeItem::Txn(_), NodeItem::Position(_))))
-        {
-            self.counts.hit(Fault::Resent);
-        }
-        link.cursor += items.len();
         let delay = self.plan.delay * node.slow;
-        self.soon(delay, Event::Arrive(n, connection, items));
+        self.soon(delay, Event::Arrive(n, connection, bytes));
     }
 
-    fn arrive(&mut self, n: usize, connection: u64, items: Vec<NodeItem>) {
+    fn arrive(&mut self, n: usize, connection: u64, bytes: &[u8]) {
         let Some(service) = &mut self.service else {
             return;
         };
+        let life = service.life;
         if service.links[n].connection != connection {
             return self.counts.hit(Fault::InFlightLost);
         }
-        service.arrive(n, items);
+        service.links[n].socket.extend_from_slice(bytes);
+        self.soon(300, Event::Collect(life, n));
         self.soon(500, Event::Send(n, connection));
     }
 
-    fn merge(&mut self, life: u64) -> Result<()> {
+    fn collect(&mut self, life: u64, n: usize) -> Result<()> {
         let Some(service) = self.service.as_mut().filter(|s| s.life == life) else {
             return Ok(());
         };
-        let store = service.merge(self.now, &mut self.rng, &mut self.counts)?;
+        let all = service.links[n].collect(&mut self.counts);
+        if !all.with_context(|| format!("node {n}"))? {
+            self.soon(2_000, Event::Collect(life, n));
+        }
+        Ok(())
+    }
+
+    /// A turn of the merger. Whether the story ends with it, because a promise was broken and the merger has noticed.
+    fn merge(&mut self, life: u64) -> Result<bool> {
+        let Some(service) = self.service.as_mut().filter(|s| s.life == life) else {
+            return Ok(false);
+        };
+        let turn = service.merge(self.now, &mut self.keys, &mut self.rng, &mut self.counts)?;
         self.fences.append(&mut service.passed);
-        let questions = service.ask(self.now);
+        let store = match turn {
+            Turn::Went(store) => store,
+            Turn::Halted(error) => return self.halted(&error),
+        };
+        let questions = service.ask(self.now, &mut self.counts);
         if store && !self.storing {
             self.storing = true;
             self.soon(300, Event::Append(life));
@@ -362,7 +424,34 @@ impl World {
             self.soon(self.plan.delay, Event::Ask(life, n, question));
         }
         self.soon(1_000, Event::Merge(life));
-        Ok(())
+        Ok(false)
+    }
+
+    fn halted(&mut self, error: &MergeError) -> Result<bool> {
+        let broken = self.plan.broken.filter(|_| self.cluster.broken.is_some());
+        let broken = broken.with_context(|| {
+            let ids = self.cluster.truth.keys();
+            let histories = ids.map(|id| order::history(&self.cluster, *id));
+            let named = |h: &String| h.contains("Prepare") && named_in(&error.to_string(), h);
+            let histories: Vec<String> = histories.filter(named).take(1).collect();
+            format!(
+                "the merger refuses a right stream: {error}\n{}",
+                histories.concat()
+            )
+        })?;
+        let named = format!("{error:?}");
+        ensure!(
+            named.starts_with(broken.error()),
+            "{broken:?} is called {named}"
+        );
+        self.counts.hit(match broken {
+            Broken::TwoTimestamps(_) => Fault::TwoTimestamps,
+            Broken::OracleBack(_) => Fault::OracleBack,
+        });
+        if let Some(service) = &self.service {
+            self.reader.follow(&service.log, &self.cluster)?;
+        }
+        Ok(true)
     }
 
     fn asked(&mut self, life: u64, n: usize, question: u64) {
@@ -375,16 +464,27 @@ impl World {
         self.soon(delay, Event::Answer(life, n, question, pos));
     }
 
-    fn answer(&mut self, life: u64, n: usize, question: u64, pos: Option<SourcePos>) {
+    fn answer(
+        &mut self,
+        life: u64,
+        n: usize,
+        question: u64,
+        pos: Option<SourcePos>,
+    ) -> Result<bool> {
         let Some(service) = &mut self.service else {
-            return;
+            return Ok(false);
         };
         if service.life != life {
-            return self.counts.hit(Fault::StaleFenceAnswer);
+            self.counts.hit(Fault::StaleFenceAnswer);
+            return Ok(false);
         }
-        service.answer(self.now, n, question, pos, &mut self.counts);
+        let answered = service.answer(self.now, n, question, pos, &mut self.counts);
         // It may have taken effect at once: here, not where the next turn will be.
         self.fences.extend(service.merger.take_passed_fences());
+        match answered {
+            Ok(()) => Ok(false),
+            Err(error) => self.halted(&error),
+        }
     }
 
     fn append(&mut self, life: u64) -> Result<()> {
@@ -428,6 +528,9 @@ impl World {
         );
         ensure!(service.is_poisoned(), "a store that has failed goes on");
         let text = error.to_string();
+        if text.starts_with("syncing") {
+            self.counts.hit(Fault::PagesDropped);
+        }
         self.counts.hit(match text {
             _ if text.starts_with("syncing") => Fault::FailedSync,
             _ if text.starts_with("writing") => Fault::FailedWrite,
@@ -511,8 +614,12 @@ impl World {
             order::checkpoint_is_exact(&self.cluster, &self.table, checkpoint, &self.reader)?;
         }
         order::commit_before_prepare(&self.cluster, &self.reader.order)?;
+        order::nothing_is_skipped(&self.cluster, &self.reader)?;
+        // What is not there never happened.
+        self.keys.truncate(opened.log.durable().last_gno as usize);
         self.life += 1;
-        self.service = Some(Service::new(self.life, self.now, &self.table, opened, fuse));
+        let (table, plan) = (&self.table, &self.plan);
+        self.service = Some(Service::new(self.life, self.now, table, plan, opened, fuse));
         for n in 0..self.plan.nodes {
             self.soon(20_000, Event::Connect(self.life, n));
         }
@@ -535,18 +642,101 @@ impl World {
     fn read(&mut self) -> Result<bool> {
         if let Some(service) = &self.service {
             self.reader.follow(&service.log, &self.cluster)?;
-            if !self.is_busy() && self.cluster.is_quiet() && self.is_complete(service) {
+            let open_promise = self.cluster.broken.is_some();
+            if !self.is_busy()
+                && !open_promise
+                && self.cluster.is_quiet()
+                && self.is_complete(service)
+            {
                 return Ok(true);
             }
         }
-        if self.now > self.plan.busy_until + PATIENCE {
+        if self.now > self.plan.busy_until + self.plan.found_after + PATIENCE {
             let blocked = self.service.as_ref().map(|s| s.merger.blocked());
+            ensure!(
+                self.cluster.broken.is_none(),
+                "a broken promise was not noticed"
+            );
+            let checkpoint = self.service.as_ref().map(|s| s.merger.checkpoint());
+            let stuck = order::stuck(&self.cluster, &self.table, &checkpoint.unwrap_or_default());
             order::complete(&self.cluster, &self.reader)
-                .with_context(|| format!("blocked: {blocked:?}"))?;
+                .with_context(|| format!("blocked: {blocked:?}, first missing: {stuck}"))?;
             bail!("not every source transaction is done with; blocked: {blocked:?}");
         }
         self.soon(4_000, Event::Read);
         Ok(false)
+    }
+
+    fn visit(&mut self) -> Result<()> {
+        if let Some(service) = &self.service {
+            let visited = client::visit(&service.log, &mut self.rng, &mut self.counts);
+            visited.context("a client by GTID")?;
+        }
+        if self.is_busy() && self.service.is_some() && self.rng.percent(self.plan.purge) {
+            self.purge()?;
+        }
+        self.soon(60_000, Event::Visit);
+        Ok(())
+    }
+
+    /// Somebody purges while somebody reads.
+    fn purge(&mut self) -> Result<()> {
+        let Some(service) = self.service.as_mut() else {
+            return Ok(());
+        };
+        self.reader.follow(&service.log, &self.cluster)?;
+        let files = service.log.files();
+        let (to, read) = (self.rng.below(files.len()), self.rng.below(files.len()));
+        let (target, read_file) = (files[to].file.clone(), files[read].file.clone());
+        let reading = service.log.open(&read_file)?;
+        // The database may say so and the process end before it says that it has done it.
+        self.reader.purged(target.seq());
+        match service.writer.purge_to(target.as_str()) {
+            Ok(n) => {
+                ensure!(n == to.min(read) as u64, "{n} files purged, {to} asked for");
+                self.counts.hit(Fault::Purge);
+                if read < to {
+                    self.counts.hit(Fault::PurgeStoppedByReader);
+                }
+                let first = service.log.files().first().map(|f| f.file.clone());
+                ensure!(
+                    first.as_ref() == Some(&files[to.min(read)].file),
+                    "{first:?}"
+                );
+            }
+            Err(e) => {
+                ensure!(service.fuse.blown(), "a purge fails on a sound disk: {e}");
+                service.fuse.set(u64::MAX);
+                self.counts.hit(Fault::FailedPurge);
+                drop(reading);
+                return self.crash();
+            }
+        }
+        let mut bytes = vec![0; files[read].size as usize];
+        reading.read_at(0, &mut bytes)?;
+        let seen = self.reader.seen_of(read_file.as_str());
+        ensure!(
+            seen == Some(&bytes),
+            "{read_file} has changed under a reader"
+        );
+        let gone = files.iter().take(to.min(read));
+        for info in gone {
+            ensure!(
+                self.disk.bytes(info.file.as_str()).is_none(),
+                "{info:?} is still there"
+            );
+        }
+        Ok(())
+    }
+
+    /// While nothing fails but coordinators, what does not wait for one of them arrives.
+    fn patrol(&mut self) -> Result<()> {
+        if self.plan.in_doubt {
+            let moment = self.now.saturating_sub(FLOWS_WITHIN);
+            order::flows(&self.cluster, &self.reader, moment)?;
+            self.soon(40_000, Event::Patrol);
+        }
+        Ok(())
     }
 
     /// Whether every source transaction is done with and everything due is seen.
@@ -557,31 +747,103 @@ impl World {
             emitted == self.cluster.nodes[n].gno
         };
         let all = self.table.iter().all(|(id, name)| done((id.index(), name)));
-        all && self
-            .cluster
-            .truth
-            .iter()
-            .all(|(id, t)| !t.is_due() || self.reader.has(*id))
+        let seen = |(id, t): (&u64, &crate::truth::Truth)| {
+            !t.is_due(&self.cluster.starts) || self.reader.has(*id)
+        };
+        all && self.cluster.truth.iter().all(seen)
     }
 
     fn last_checks(&mut self) -> Result<()> {
-        order::complete(&self.cluster, &self.reader)?;
         order::commit_before_prepare(&self.cluster, &self.reader.order)?;
+        order::nothing_is_skipped(&self.cluster, &self.reader)?;
         if self.reader.files() > 1 {
             self.counts.hit(Fault::OwnRotation);
         }
+        self.disk_is_sound()?;
+        if self.cluster.broken.is_some() {
+            return Ok(());
+        }
+        order::complete(&self.cluster, &self.reader)?;
+        self.count_cuts();
         if self.life == 1 {
             self.counts.hit(Fault::WithoutServiceCrash);
-            let naive = order::naive(&self.cluster, &self.fences);
-            let first = naive
-                .iter()
-                .zip(&self.reader.order)
-                .position(|(a, b)| a != b);
-            ensure!(
-                naive == self.reader.order,
-                "not the naive order, from place {first:?} on"
-            );
+            self.same_again()?;
         }
         Ok(())
     }
+
+    /// What `tributary verify` says.
+    fn disk_is_sound(&self) -> Result<()> {
+        let options = VerifyOptions {
+            committed_end: committed_end(&self.kv)?,
+            ..VerifyOptions::default()
+        };
+        let report = verify_dir(&self.disk, &options);
+        ensure!(report.is_clean(), "{:?}", report.faults);
+        Ok(())
+    }
+
+    fn count_cuts(&mut self) {
+        let starts = &self.cluster.starts;
+        let cut = self.cluster.truth.values().filter(|t| t.is_cut(starts));
+        if cut.clone().any(|t| t.is_due(starts)) {
+            self.counts.hit(Fault::CutByStart);
+        }
+        if self
+            .service
+            .as_ref()
+            .is_some_and(|s| s.merger.orphans() > 0)
+        {
+            self.counts.hit(Fault::OrphanCommit);
+        }
+    }
+
+    /// The order of reading everything, sorting and grouping; and of the same inputs in another interleaving.
+    fn same_again(&mut self) -> Result<()> {
+        let (order, cluster) = (&self.reader.order, &self.cluster);
+        if !cluster.is_causal() && cluster.unstamped.is_empty() {
+            self.counts.hit(Fault::ComparedWithNaive);
+            let naive = order::naive(cluster, &self.fences)?;
+            let first = naive.iter().zip(order).position(|(a, b)| a != b);
+            ensure!(
+                naive == *order,
+                "not the naive order, from place {first:?} on"
+            );
+        }
+        if self.plan.reuse_seen {
+            return Ok(());
+        }
+        self.counts.hit(Fault::Replayed);
+        let again = replay::order(cluster, &self.table, &self.fences, &mut self.rng)?;
+        let statement = |id: &u64| match cluster.truth[id].ddl {
+            Some(_) => 0,
+            None => *id,
+        };
+        let order: Vec<u64> = order.iter().map(statement).collect();
+        let first = again.iter().zip(&order).position(|(a, b)| a != b);
+        let at = first.unwrap_or(order.len().min(again.len()));
+        let show = |ids: &[u64]| -> String {
+            let ids = ids.iter().skip(at).take(2);
+            ids.map(|id| format!("{id}\n{}\n", order::history(cluster, *id)))
+                .collect()
+        };
+        ensure!(
+            again == order,
+            "{} transactions, {} the second time; from place {at} on:\n{}-- but then --\n{}",
+            order.len(),
+            again.len(),
+            show(&order),
+            show(&again)
+        );
+        Ok(())
+    }
+}
+
+/// Whether an error names the gtrid that a history is about.
+fn named_in(error: &str, history: &str) -> bool {
+    let gtrid = history
+        .split("XaXid(")
+        .nth(1)
+        .and_then(|h| h.split(',').next());
+    gtrid.is_some_and(|gtrid| error.contains(gtrid))
 }

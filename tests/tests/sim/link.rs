@@ -1,0 +1,159 @@
+//! A collector: what `collector/src/task.rs` does with a connection, over the real frame decoder, assembler, budget and resume
+//! rules.
+//!
+//! In: bytes that arrive from a dump thread. Out: items for the merger; where to go on after a connection.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, ensure};
+use tributary_binlog::{ChecksumAlg, FrameDecoder, GtidSet};
+use tributary_collector::{Account, Assembler, Budget, Start};
+use tributary_flow::{NodeItem, NodeProgress};
+
+use crate::dump::Dump;
+use crate::faults::{Counts, Fault};
+use crate::node::Node;
+
+/// Greatest event.
+const EVENT_MAX: usize = 1 << 20;
+/// Items handed on at a time.
+const ITEMS: usize = 40;
+
+/// One connection.
+pub(crate) struct Session {
+    pub(crate) dump: Dump,
+    decoder: FrameDecoder,
+    assembler: Assembler,
+}
+
+pub(crate) struct Link {
+    /// Number of the connection; 0 = none.
+    pub(crate) connection: u64,
+    pub(crate) session: Option<Session>,
+    /// Arrived, not yet read.
+    pub(crate) socket: Vec<u8>,
+    /// Waits for the merger.
+    pub(crate) queue: VecDeque<NodeItem>,
+    pub(crate) budget: Arc<Budget>,
+    /// What the node must not send again; `None` until it is read for the first time.
+    received: Option<GtidSet>,
+}
+
+impl Link {
+    pub(crate) fn new(progress: Option<&NodeProgress>, bytes_max: usize) -> Self {
+        let progress = progress.filter(|p| **p != NodeProgress::default());
+        Self {
+            connection: 0,
+            session: None,
+            socket: Vec::new(),
+            queue: VecDeque::new(),
+            budget: Arc::new(Budget::new(bytes_max)),
+            received: progress.map(tributary_collector::done),
+        }
+    }
+
+    /// Begins to read `node`. When that is for the first time: what lies before the start.
+    pub(crate) fn connect(
+        &mut self,
+        node: &Node,
+        start: &Start,
+        connection: u64,
+    ) -> Result<Option<GtidSet>> {
+        let (executed, purged) = (&node.executed, GtidSet::new());
+        let first = self.received.is_none();
+        let have = self
+            .received
+            .get_or_insert_with(|| tributary_collector::before_start(start, executed, &purged));
+        tributary_collector::check(have, executed, &purged).context("resume")?;
+        self.connection = connection;
+        self.socket.clear();
+        self.session = Some(Session {
+            dump: Dump::new(node, have),
+            decoder: FrameDecoder::new(node.alg, EVENT_MAX),
+            assembler: Assembler::new(Arc::clone(&self.budget) as Arc<dyn Account>),
+        });
+        Ok(first.then(|| have.clone()))
+    }
+
+    /// The connection breaks: whole transactions are good, a part of one is thrown away.
+    pub(crate) fn disconnect(&mut self, counts: &mut Counts) -> Result<()> {
+        self.connection = 0;
+        self.flush()?;
+        if let Some(session) = self.session.take()
+            && session.decoder.buffered() + self.socket.len() > 0
+        {
+            counts.hit(Fault::TornEvent);
+        }
+        self.socket.clear();
+        Ok(())
+    }
+
+    /// Reads what has arrived, as far as memory allows. Whether all of it was read.
+    pub(crate) fn collect(&mut self, counts: &mut Counts) -> Result<bool> {
+        let Some(session) = &mut self.session else {
+            return Ok(true);
+        };
+        if !self.budget.has_room(session.assembler.open_pinned()) {
+            counts.hit(Fault::BackPressure);
+            return Ok(false);
+        }
+        let bytes = std::mem::take(&mut self.socket);
+        session.decoder.feed(&bytes);
+        let mut all = true;
+        while let Some(event) = session.decoder.poll().context("a whole event")? {
+            session
+                .assembler
+                .handle(&event)
+                .context("the collector refuses a right stream")?;
+            if session.assembler.pending_items() >= ITEMS {
+                all = false;
+                break;
+            }
+        }
+        self.flush()?;
+        Ok(all)
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        let Some(session) = &mut self.session else {
+            return Ok(());
+        };
+        let received = self.received.get_or_insert_default();
+        for item in session.assembler.take() {
+            if let NodeItem::Txn(txn) = &item {
+                ensure!(received.add(txn.gtid), "{} was sent twice", txn.gtid);
+            }
+            self.queue.push_back(item);
+        }
+        Ok(())
+    }
+
+    /// Lets the node have `bytes` more than its budget.
+    pub(crate) fn overdraw(&self, bytes: usize, counts: &mut Counts) {
+        if !self.budget.has_room(0) {
+            counts.hit(Fault::Overdraft);
+        }
+        self.budget.grant_overdraft(bytes);
+    }
+}
+
+/// All items of a whole binlog, read by one assembler.
+pub(crate) fn items(node: &Node) -> Result<Vec<NodeItem>> {
+    let mut link = Link::new(None, usize::MAX);
+    link.connect(node, &Start::Earliest, 1)?;
+    loop {
+        let session = link.session.as_mut().context("connected")?;
+        let bytes = session.dump.read(node, 100_000);
+        if bytes.is_empty() {
+            return Ok(link.queue.into());
+        }
+        link.socket = bytes;
+        while !link.collect(&mut Counts::default())? {}
+    }
+}
+
+/// Nodes write with checksums or without.
+pub(crate) fn has_crc(node: &Node) -> bool {
+    node.alg == ChecksumAlg::Crc32
+}
