@@ -4,10 +4,24 @@
 //! tables at every point of the order, the one logical statement that many physical ones become, and rows in the shape of
 //! their logical table. Pure.
 
+mod charset;
 mod ddl;
+mod lex;
+mod reshape;
 mod route;
+mod table;
 
-pub use ddl::{DdlEffect, DdlStatement};
+pub use charset::{Charset, Collation, TranscodeError, Transcoder};
+pub use ddl::{
+    AlterTable, CreateTable, DatabaseChange, DdlEffect, DdlProblem, DdlStatement, Effect, Kind,
+    NameRef, NameRole, Session, Statement, Unit, UnitTarget,
+};
+pub use lex::LexMode;
+pub use reshape::{Layout, LayoutError, Plan, PlanError, ReshapeError, Scratch, ValueError, holds};
 pub use route::{
     NameCase, RouteProblem, RouteRule, Routed, RoutedSchema, Router, Routes, is_system_schema,
+};
+pub use table::{
+    AlterError, BlobSize, Check, Column, DataType, DefaultValue, ForeignKey, Generated,
+    GeometryKind, Key, KeyKind, KeyPart, KeyPartOf, Position, Table,
 };

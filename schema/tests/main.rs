@@ -1,0 +1,6 @@
+//! Statements and rows against what a real server made of them.
+
+mod fixtures;
+mod rows;
+mod speed;
+mod statements;

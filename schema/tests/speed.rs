@@ -1,0 +1,48 @@
+//! How fast rows are reshaped. `cargo test --release -p tributary-schema --test main -- --ignored --nocapture speed`
+
+use std::time::Instant;
+
+use tributary_binlog::TableMap;
+use tributary_schema::{Layout, Plan, Scratch};
+
+use crate::rows::{events, tables};
+
+/// Bytes of input reshaped for one figure.
+const BYTES: usize = 200 << 20;
+
+/// The rows of an event, many times.
+fn long(body: &[u8], header: usize, times: usize) -> Vec<u8> {
+    let (head, rows) = body.split_at(header);
+    let mut out = head.to_vec();
+    (0..times).for_each(|_| out.extend_from_slice(rows));
+    out
+}
+
+#[test]
+#[ignore = "a measurement"]
+fn speed() {
+    let (tables, all) = (tables("reshape.txt"), events("reshape.binlog"));
+    for name in ["ints", "shape", "texts", "nums", "times", "lists"] {
+        let rows = &all[&format!("{name}_from")][0];
+        let from = Layout::of_event(&TableMap::parse(&rows.map).unwrap(), None).unwrap();
+        let to = Layout::of_table(&tables[&format!("{name}_to")]);
+        let plan = Plan::new(&from, &to, &[]).unwrap().unwrap();
+        let header = 6 + 2 + 2 + 1 + from.columns.len().div_ceil(8);
+        let body = long(&rows.body, header, 8192 / rows.body.len() + 1);
+        let (mut scratch, mut out) = (Scratch::default(), Vec::new());
+        let started = Instant::now();
+        let mut done = 0;
+        while done < BYTES {
+            out.clear();
+            plan.rows(rows.event_type, &body, 1, 0, &mut scratch, &mut out)
+                .unwrap();
+            done += body.len();
+        }
+        let seconds = started.elapsed().as_secs_f64();
+        println!(
+            "{name}: {:.0} MB/s in, {:.0} MB/s out",
+            done as f64 / 1e6 / seconds,
+            out.len() as f64 / body.len() as f64 * done as f64 / 1e6 / seconds
+        );
+    }
+}
