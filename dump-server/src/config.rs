@@ -8,6 +8,7 @@ use std::time::Duration;
 use tributary_flow::limits::{CLIENT_CONNECTIONS_MAX, CLIENT_HANDSHAKES_MAX};
 
 use crate::account::Accounts;
+use crate::catalog::{Catalog, EmptyCatalog};
 use crate::rsa_key::RsaKey;
 
 /// Changes of the log that statements ask for and the service carries out. Called on a blocking thread.
@@ -66,6 +67,8 @@ pub struct ServerConfig {
     pub max_binlog_size: u64,
     /// Added to connection ids, so that they differ between nodes behind one address.
     pub connection_id_base: u32,
+    /// The logical schema, for SHOW statements and `information_schema`.
+    pub catalog: Arc<dyn Catalog>,
     /// PURGE and FLUSH; without it they are refused as not supported.
     pub admin: Option<Arc<dyn AdminActions>>,
 }
@@ -138,6 +141,7 @@ impl ServerConfig {
             semi_sync: false,
             max_binlog_size: 512 << 20,
             connection_id_base: 0,
+            catalog: Arc::new(EmptyCatalog),
             admin: None,
         })
     }

@@ -8,6 +8,7 @@
 //! end). `wire` holds the protocol's bytes; `registry` knows who is connected. `wire` and `core` are pure.
 
 mod account;
+mod catalog;
 mod config;
 mod conn;
 mod core;
@@ -22,6 +23,10 @@ mod tail;
 mod wire;
 
 pub use account::{Account, Accounts, AuthPlugin, Privileges, UnknownPrivilege};
+pub use catalog::{
+    Catalog, ColumnInfo, DatabaseInfo, EmptyCatalog, ForeignKeyInfo, IndexInfo, IndexPart,
+    TableInfo,
+};
 pub use config::{AdminActions, ServerConfig, VersionError};
 pub use core::view::ClientStatus;
 pub use counters::Counters;

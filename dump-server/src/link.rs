@@ -100,6 +100,13 @@ impl<W: AsyncWrite + Unpin> Outlet<W> {
         send(&mut self.io, self.deflate.as_mut(), counters, limit, bytes).await
     }
 
+    /// Compressed packets count anew, from 0.
+    pub(crate) fn restart_count(&mut self) {
+        if let Some(deflate) = &mut self.deflate {
+            deflate.answer_to(u8::MAX);
+        }
+    }
+
     /// Says that nothing follows.
     pub(crate) async fn close(&mut self) {
         // The client may be gone, or not read.

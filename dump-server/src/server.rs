@@ -12,6 +12,7 @@ use tributary_binlog::{GtidSet, Sid};
 use tributary_store::GlobalLog;
 
 use crate::account::Accounts;
+use crate::catalog::Catalog;
 use crate::config::ServerConfig;
 use crate::core::query::vars;
 use crate::core::session::SessionEnv;
@@ -120,6 +121,10 @@ impl ServerView for Server {
             vars::INTERACTIVE_TIMEOUT => config.interactive_timeout,
             _ => config.wait_timeout,
         }
+    }
+
+    fn catalog(&self) -> &dyn Catalog {
+        &*self.config.catalog
     }
 
     fn semi_sync(&self) -> bool {

@@ -179,7 +179,7 @@ impl Job {
                     }
                 }
             }
-            if self.out.len() >= DUMP_READ_BYTES {
+            if self.out.len() >= DUMP_READ_BYTES || self.stream.must_write() {
                 break;
             }
         }
@@ -359,6 +359,18 @@ impl Tail<'_> {
         job: &mut Job,
         to_client: &mut Outlet<W>,
     ) -> Result<(), ConnectionEnd> {
+        let sent = self.write_piece(job, to_client).await;
+        if job.stream.written() {
+            to_client.restart_count();
+        }
+        sent
+    }
+
+    async fn write_piece<W: AsyncWrite + Unpin>(
+        &self,
+        job: &mut Job,
+        to_client: &mut Outlet<W>,
+    ) -> Result<(), ConnectionEnd> {
         let counters = &self.server.counters;
         let sent = to_client.send(counters, self.write_limit, &job.out).await;
         job.out.clear();
@@ -396,11 +408,12 @@ impl Tail<'_> {
                 // Half of the event is sent: no error packet can follow it.
                 Err(_) => return Err(ConnectionEnd::Protocol),
             };
-            self.write(&mut job, to_client).await?;
+            self.write_piece(&mut job, to_client).await?;
             if self.client.killed().is_cancelled() {
                 return Err(ConnectionEnd::Killed);
             }
         }
+        self.write(&mut job, to_client).await?;
         Ok(job)
     }
 

@@ -6,5 +6,7 @@ mod dumping;
 mod garbage;
 mod programs;
 mod protocol;
+mod replica;
+mod replicas;
 mod support;
 mod tls;

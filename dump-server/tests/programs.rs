@@ -1,9 +1,10 @@
 //! MySQL's own programs: mysqlbinlog, and a replica.
 
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
+use crate::replica::Replica;
 use crate::support::{Growing, PASSWORD, Running, UUID, config, fixture_log, fixtures, tls_config};
 
 /// The directory with MySQL's programs.
@@ -159,125 +160,15 @@ async fn mysqlbinlog_follows_a_log_that_grows() {
     running.stop().await;
 }
 
-/// A MySQL server of its own, ended with the test.
-struct Replica {
-    child: Child,
-    dir: tempfile::TempDir,
-}
-
-impl Drop for Replica {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-impl Replica {
-    fn start() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let data = dir.path().join("data");
-        let common = |command: &mut Command| {
-            command
-                .arg("--no-defaults")
-                .arg(format!("--datadir={}", data.display()));
-            command.args([
-                "--innodb-buffer-pool-size=32M",
-                "--innodb-redo-log-capacity=8M",
-                "--mysqlx=OFF",
-            ]);
-            command.args([
-                "--performance-schema=OFF",
-                "--log-error-verbosity=3",
-                "--user=root",
-            ]);
-        };
-        let mut init = Command::new(programs().join("mysqld"));
-        common(&mut init);
-        let output = init.arg("--initialize-insecure").output().unwrap();
-        assert!(
-            output.status.success(),
-            "{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-        let mut server = Command::new(programs().join("mysqld"));
-        common(&mut server);
-        server
-            .args([
-                "--skip-networking",
-                "--server-id=202",
-                "--gtid-mode=ON",
-                "--enforce-gtid-consistency=ON",
-            ])
-            .args(["--log-bin=replica", "--skip-replica-start"])
-            .arg(format!("--socket={}", dir.path().join("s").display()))
-            .stderr(std::fs::File::create(dir.path().join("log")).unwrap());
-        Self {
-            child: server.spawn().unwrap(),
-            dir,
-        }
-    }
-
-    fn sql(&self, sql: &str) -> Result<String, String> {
-        self.mysql(&["-N", "-B", "-e", sql])
-    }
-
-    fn status(&self) -> String {
-        self.mysql(&["-E", "-e", "SHOW REPLICA STATUS"])
-            .unwrap_or_else(|e| e)
-    }
-
-    fn mysql(&self, args: &[&str]) -> Result<String, String> {
-        let output = Command::new(programs().join("mysql"))
-            .args(["--no-defaults", "-uroot"])
-            .args(args)
-            .arg(format!("--socket={}", self.dir.path().join("s").display()))
-            .output()
-            .unwrap();
-        if output.status.success() {
-            Ok(String::from_utf8(output.stdout)
-                .unwrap()
-                .trim_end()
-                .to_owned())
-        } else {
-            Err(String::from_utf8_lossy(&output.stderr).into_owned())
-        }
-    }
-
-    fn until(&self, sql: &str, expected: &str) {
-        let mut last = Err(String::new());
-        for _ in 0..400 {
-            last = self.sql(sql);
-            if last.as_deref() == Ok(expected) {
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(100));
-        }
-        let log = std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default();
-        let status = self.status();
-        let errors: Vec<&str> = log.lines().filter(|l| l.contains("[Repl]")).collect();
-        panic!("{sql}: {last:?}\n{status}\n{}", errors.join("\n"));
-    }
-
-    fn replicate(&self, port: u16, user: &str, how: &str) {
-        self.sql(&format!(
-            "STOP REPLICA; CHANGE REPLICATION SOURCE TO SOURCE_HOST='127.0.0.1', SOURCE_PORT={port}, \
-             SOURCE_USER='{user}', SOURCE_PASSWORD='{PASSWORD}', SOURCE_HEARTBEAT_PERIOD=0.2, \
-             SOURCE_CONNECT_RETRY=1, {how}; START REPLICA"
-        ))
-        .unwrap();
-    }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_mysql_replica_replicates_by_gtid_and_by_position() {
     let running = Running::start(tls_config(), fixture_log()).await;
     let port = running.address.port();
     let server = running.server.clone();
     tokio::task::spawn_blocking(move || {
-        let replica = Replica::start();
-        replica.until("SELECT 1", "1");
+        let replica = Replica::mysql(&[]);
         replica.sql("RESET BINARY LOGS AND GTIDS").unwrap();
-        replica.replicate(port, "repl", "SOURCE_AUTO_POSITION=1, SOURCE_SSL=1");
+        replica.replicate(port, "SOURCE_AUTO_POSITION=1, SOURCE_SSL=1");
         replica.until("SELECT @@GLOBAL.gtid_executed", &format!("{UUID}:1-12"));
         let items = replica.sql("SELECT GROUP_CONCAT(id, name, price ORDER BY id) FROM shop.items");
         assert_eq!(items.as_deref(), Ok("1apple2.25,3plum0.75,4fig9.99,5xa1.00"));
@@ -289,7 +180,7 @@ async fn a_mysql_replica_replicates_by_gtid_and_by_position() {
         // Heartbeats are taken without complaint, at rest and by position.
         std::thread::sleep(Duration::from_millis(700));
         let by_position = "SOURCE_SSL=0, SOURCE_AUTO_POSITION=0, SOURCE_LOG_FILE='binlog.000003', SOURCE_LOG_POS=1417";
-        replica.replicate(port, "repl", by_position);
+        replica.replicate(port, by_position);
         std::thread::sleep(Duration::from_millis(1500));
         let status = replica.status();
         for line in ["Replica_IO_Running: Yes", "Replica_SQL_Running: Yes", "Last_IO_Error: \n", "Last_SQL_Error: \n"] {

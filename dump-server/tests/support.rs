@@ -81,7 +81,11 @@ pub(crate) struct Running {
 
 impl Running {
     pub(crate) async fn start(config: ServerConfig, log: GlobalLog) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::start_at("127.0.0.1:0".parse().unwrap(), config, log).await
+    }
+
+    pub(crate) async fn start_at(at: SocketAddr, config: ServerConfig, log: GlobalLog) -> Self {
+        let listener = TcpListener::bind(at).await.unwrap();
         let address = listener.local_addr().unwrap();
         let server = Server::new(config, log);
         let shutdown = CancellationToken::new();
@@ -160,6 +164,44 @@ impl Growing {
     /// Commits `count` transactions whose rows have `padding` bytes.
     pub(crate) fn commit(&mut self, count: u64, padding: usize) {
         let txns = (0..count).map(|_| self.transaction(padding)).collect();
+        self.write(txns);
+    }
+
+    /// Commits one DDL statement.
+    pub(crate) fn ddl(&mut self, sql: &str) {
+        let query = tributary_binlog::QueryEvent {
+            query: sql.as_bytes(),
+            ..tributary_binlog::QueryEvent::default()
+        };
+        let mut body = Vec::new();
+        query.put_body(&mut body);
+        let query = Body::new(Bytes::from(event(EventType::QUERY, &body)));
+        let txn = GlobalTxn {
+            kind: GlobalKind::Ddl,
+            parts: smallvec![query],
+            ..self.transaction(0)
+        };
+        self.write(vec![txn]);
+    }
+
+    /// Commits a row of `shop.orders (id INT PRIMARY KEY, v VARCHAR(100))` in a transaction of its own.
+    pub(crate) fn insert(&mut self, id: u32, v: &str) {
+        let mut table_map = vec![9, 0, 0, 0, 0, 0, 1, 0, 4];
+        table_map.extend_from_slice(b"shop\0\x06orders\0\x02\x03\x0f\x02\x90\x01\x02");
+        let mut rows = vec![9, 0, 0, 0, 0, 0, 1, 0, 2, 0, 2, 3, 0];
+        rows.extend_from_slice(&id.to_le_bytes());
+        rows.extend_from_slice(&(v.len() as u16).to_le_bytes());
+        rows.extend_from_slice(v.as_bytes());
+        let mut events = event(EventType::TABLE_MAP, &table_map);
+        events.extend(event(EventType::WRITE_ROWS, &rows));
+        let txn = GlobalTxn {
+            parts: smallvec![Body::new(Bytes::from(events))],
+            ..self.transaction(0)
+        };
+        self.write(vec![txn]);
+    }
+
+    fn write(&mut self, txns: Vec<GlobalTxn>) {
         let batch = MergedBatch {
             txns,
             checkpoint: Checkpoint::default(),

@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde::Serialize;
 use tributary_binlog::GtidSet;
 
+use crate::catalog::Catalog;
 use crate::wire::handshake::Salt;
 
 /// One binlog file, as SHOW BINARY LOGS lists it.
@@ -95,6 +96,8 @@ pub(crate) trait ServerView {
     fn gtid_executed(&self) -> GtidSet;
     /// `@@gtid_purged`.
     fn gtid_purged(&self) -> GtidSet;
+    /// The logical schema.
+    fn catalog(&self) -> &dyn Catalog;
     /// All connections.
     fn clients(&self) -> Vec<ClientStatus>;
     /// Registered replicas.

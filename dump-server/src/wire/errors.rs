@@ -119,6 +119,15 @@ pub(crate) fn other(message: impl Into<String>) -> SqlError {
     error(1105, "HY000", message)
 }
 
+/// 3024: a query of the catalog took too long.
+pub(crate) fn query_timeout() -> SqlError {
+    error(
+        3024,
+        "HY000",
+        "Query execution was interrupted, maximum statement execution time exceeded",
+    )
+}
+
 /// 1115: unknown character set.
 pub(crate) fn unknown_charset(name: &str) -> SqlError {
     error(1115, "42000", format!("Unknown character set: '{name}'"))

@@ -122,6 +122,8 @@ pub(crate) struct HandshakeResponse {
     pub plugin: Option<String>,
     /// `program_name` of the connection attributes.
     pub program: Option<String>,
+    /// `_client_name` of the connection attributes: the client's library.
+    pub library: Option<String>,
     /// Level of zstd compression the client asks for.
     pub zstd_level: u8,
 }
@@ -174,6 +176,7 @@ impl ClientHello {
             database: None,
             plugin: None,
             program: None,
+            library: None,
             zstd_level: ZSTD_LEVEL_DEFAULT,
         };
         if capabilities.contains(CapabilityFlags::CLIENT_CONNECT_WITH_DB) {
@@ -184,7 +187,7 @@ impl ClientHello {
             response.plugin = Some(text(c.c_str())).filter(|p| !p.is_empty());
         }
         if capabilities.contains(CapabilityFlags::CLIENT_CONNECT_ATTRS) && !c.is_empty() {
-            response.program = program_name(&mut c)?;
+            response.take_attributes(&mut c)?;
         }
         if capabilities.contains(CapabilityFlags::CLIENT_ZSTD_COMPRESSION_ALGORITHM) {
             response.zstd_level = c.u8().unwrap_or(ZSTD_LEVEL_DEFAULT);
@@ -194,6 +197,20 @@ impl ClientHello {
 }
 
 impl HandshakeResponse {
+    fn take_attributes(&mut self, c: &mut Cursor<'_>) -> Result<(), Short> {
+        let mut attributes = Cursor::new(c.lenenc_str()?);
+        while !attributes.is_empty() {
+            let key = attributes.lenenc_str()?;
+            let value = attributes.lenenc_str()?;
+            match key {
+                b"program_name" => self.program = Some(text(value)),
+                b"_client_name" => self.library = Some(text(value)),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
     /// Parses what follows the command byte of COM_CHANGE_USER; `caps` were negotiated when the client connected.
     ///
     /// # Errors
@@ -214,6 +231,7 @@ impl HandshakeResponse {
             database: Some(text(c.c_str())).filter(|d| !d.is_empty()),
             plugin: None,
             program: None,
+            library: None,
             zstd_level: ZSTD_LEVEL_DEFAULT,
         };
         // Clients of old end here.
@@ -225,23 +243,10 @@ impl HandshakeResponse {
             response.plugin = Some(text(c.c_str())).filter(|p| !p.is_empty());
         }
         if caps.contains(CapabilityFlags::CLIENT_CONNECT_ATTRS) && !c.is_empty() {
-            response.program = program_name(&mut c)?;
+            response.take_attributes(&mut c)?;
         }
         Ok(response)
     }
-}
-
-fn program_name(c: &mut Cursor<'_>) -> Result<Option<String>, Short> {
-    let mut attributes = Cursor::new(c.lenenc_str()?);
-    let mut program = None;
-    while !attributes.is_empty() {
-        let key = attributes.lenenc_str()?;
-        let value = attributes.lenenc_str()?;
-        if key == b"program_name" {
-            program = Some(text(value));
-        }
-    }
-    Ok(program)
 }
 
 /// Appends an AuthSwitchRequest: another plugin, a fresh salt.

@@ -62,6 +62,8 @@ pub(crate) struct DumpStream {
 struct AckRule {
     durable_end: u64,
     bytes: u64,
+    /// The last event asks: nothing may be framed before it is on its way.
+    asked: bool,
 }
 
 /// Most bytes of whole transactions sent without asking for an acknowledgement.
@@ -75,6 +77,7 @@ impl AckRule {
         let asks = due || end == self.durable_end;
         if asks {
             self.bytes = 0;
+            self.asked = true;
         }
         asks
     }
@@ -118,6 +121,25 @@ impl DumpStream {
         if let Some(acks) = &mut self.acks {
             acks.durable_end = durable_end;
         }
+    }
+
+    /// True when the last event asks for an acknowledgement. It must be written before anything else is framed, and then
+    /// [`Self::written`] called.
+    pub(crate) fn must_write(&self) -> bool {
+        self.acks.as_ref().is_some_and(|acks| acks.asked)
+    }
+
+    /// Everything framed was written. Behind an event that asks for an acknowledgement both sides count packets anew, the
+    /// acknowledgement being number 0. True when that happened.
+    pub(crate) fn written(&mut self) -> bool {
+        let asked = self
+            .acks
+            .as_mut()
+            .is_some_and(|acks| std::mem::take(&mut acks.asked));
+        if asked {
+            self.seq = 1;
+        }
+        asked
     }
 
     /// Events sent so far, artificial ones not counted.
@@ -183,6 +205,9 @@ impl DumpStream {
             self.offset += event.len() as u64;
             rest = tail;
             any = true;
+            if self.must_write() {
+                break;
+            }
         }
         Ok(if any {
             Fed::Consumed

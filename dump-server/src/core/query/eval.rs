@@ -22,8 +22,6 @@ use crate::wire::resultset::{Column, flags, types};
 pub(super) struct RowView<'a> {
     pub(super) columns: &'a [Column],
     pub(super) cells: &'a [Value],
-    /// True for tables whose columns are not listed because they never have rows.
-    pub(super) any_column: bool,
 }
 
 /// What expressions are evaluated against.
@@ -132,7 +130,6 @@ impl<'a> Env<'a> {
                 value: row.cells.get(at).cloned().unwrap_or(Value::Null),
                 column: row.columns.get(at)?.clone(),
             }),
-            None if row.any_column => Some(Typed::text(None, 64)),
             None => None,
         }
     }

@@ -167,9 +167,12 @@ fn identity(env: &Env<'_>, name: &str, args: &[Value]) -> Option<Typed> {
         return None;
     }
     let session = env.session;
-    let version = env.server.version();
     Some(match name {
-        "VERSION" => Typed::text_not_null(version.to_owned(), version.len() as u32),
+        "VERSION" => {
+            let version = session.version_shown(env.server.version());
+            let chars = version.len() as u32;
+            Typed::text_not_null(version, chars)
+        }
         "CONNECTION_ID" => Typed::unsigned(session.connection_id.into()),
         "DATABASE" | "SCHEMA" => Typed::text(session.database.clone(), 64),
         "USER" | "SESSION_USER" | "SYSTEM_USER" => Typed::text(

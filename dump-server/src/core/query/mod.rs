@@ -7,6 +7,7 @@
 mod eval;
 mod functions;
 pub(crate) mod like;
+pub(crate) mod metadata;
 mod select;
 mod set;
 pub(crate) mod show;
@@ -69,6 +70,7 @@ pub(crate) fn execute(
     };
     match word.as_str() {
         "SELECT" => select::select(env, statement).map(Answer::Rows),
+        "WITH" => select::select(env, statement).map(Answer::Rows),
         "SET" => {
             t.eat("SET");
             let changes = set::plan(env, &t)?;
@@ -101,6 +103,14 @@ pub(crate) fn execute(
             Ok(Answer::Ok)
         }
         "SAVEPOINT" | "RELEASE" | "UNLOCK" => Ok(Answer::Ok),
+        "DESC" | "DESCRIBE" | "EXPLAIN" => {
+            let second = t.peek_word_at(1).unwrap_or_default();
+            if second == "SELECT" || (word == "EXPLAIN" && second == "FORMAT") {
+                return Err(errors::not_supported("EXPLAIN"));
+            }
+            t.eat(&word);
+            show::describe(env, &mut t).map(Answer::Rows)
+        }
         "KILL" => kill(env, &mut t),
         "PURGE" => purge(env, &mut t),
         "FLUSH" => flush(env, &mut t),
@@ -109,15 +119,20 @@ pub(crate) fn execute(
     }
 }
 
-/// USE: any name is taken, as long as the tables of one schema are all this server could show.
+/// USE. While no databases are served at all, any name is taken: clients name one out of habit.
 ///
 /// # Errors
 /// 1049 when there is no such database.
 pub(crate) fn use_database(
     session: &mut SessionState,
-    _server: &dyn ServerView,
+    server: &dyn ServerView,
     database: String,
 ) -> Result<(), SqlError> {
+    let served = server.catalog().databases();
+    let known = metadata::is_own(&database) || served.iter().any(|d| d.name == database);
+    if !known && !served.is_empty() {
+        return Err(errors::unknown_database(&database));
+    }
     session.database = Some(database);
     Ok(())
 }
@@ -136,12 +151,9 @@ const STATEMENTS: &[&str] = &[
     "CREATE",
     "DEALLOCATE",
     "DELETE",
-    "DESC",
-    "DESCRIBE",
     "DO",
     "DROP",
     "EXECUTE",
-    "EXPLAIN",
     "GET",
     "GRANT",
     "HANDLER",
@@ -169,7 +181,6 @@ const STATEMENTS: &[&str] = &[
     "UNINSTALL",
     "UPDATE",
     "VALUES",
-    "WITH",
     "XA",
 ];
 

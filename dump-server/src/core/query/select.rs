@@ -1,7 +1,7 @@
-//! SELECT without user tables: constants, variables, functions, and the few catalog tables this server has.
+//! SELECT without tables: constants, variables, functions.
 //!
-//! In: a query. Out: a result set. Everything is evaluated by the expressions in `eval`; a server without tables needs no
-//! more than one row, or none.
+//! In: a query. Out: a result set. Everything is evaluated by the expressions in `eval`, over one row; what reads tables is
+//! for `metadata`.
 
 use sqlparser::ast::{
     Distinct, Expr, GroupByExpr, LimitClause, Query, Select, SelectItem, SetExpr, TableFactor,
@@ -9,6 +9,7 @@ use sqlparser::ast::{
 };
 
 use super::eval::{Env, RowView};
+use super::metadata;
 use super::tokens::Tokens;
 use super::value::{Typed, Value};
 use crate::wire::errors::{self, SqlError};
@@ -19,31 +20,16 @@ use crate::wire::resultset::{Column, ResultSet};
 struct Table {
     columns: Vec<Column>,
     rows: Vec<Vec<Value>>,
-    /// True when any column name is accepted: the table never has rows.
-    any_column: bool,
 }
-
-/// Tables of information_schema that exist and are empty: this server holds no databases of its own.
-const EMPTY_TABLES: &[&str] = &[
-    "tables",
-    "columns",
-    "key_column_usage",
-    "statistics",
-    "table_constraints",
-    "referential_constraints",
-    "views",
-    "routines",
-    "triggers",
-    "events",
-    "partitions",
-    "plugins",
-    "parameters",
-];
 
 /// Answers a SELECT statement.
 pub(super) fn select(env: Env<'_>, statement: &Tokens<'_>) -> Result<ResultSet, SqlError> {
+    let texts = item_texts(statement);
+    if metadata::reads_tables(statement) {
+        return metadata::select(env, statement, &texts);
+    }
     let query = statement.query()?;
-    let table = run(env, &query, &item_texts(statement))?;
+    let table = run(env, &query, &texts)?;
     let mut result = ResultSet::new(table.columns);
     for row in table.rows {
         result.push(row.into_iter().map(Value::cell).collect());
@@ -121,7 +107,6 @@ fn run_select(env: Env<'_>, select: &Select, texts: &[String]) -> Result<Table, 
             let view = RowView {
                 columns: &source.columns,
                 cells: &row,
-                any_column: false,
             };
             if (Env {
                 row: Some(view),
@@ -163,21 +148,10 @@ fn from(env: Env<'_>, tables: &[TableWithJoins]) -> Result<Table, SqlError> {
     let Some(first) = factors.next() else {
         return Ok(one_row());
     };
-    let table = source(env, first)?;
-    let mut joined_empty = table.rows.is_empty();
-    let mut joined = false;
-    for factor in factors {
-        joined = true;
-        joined_empty |= source(env, factor)?.rows.is_empty();
+    if factors.next().is_some() {
+        return Err(errors::not_supported("JOIN"));
     }
-    match (joined, joined_empty) {
-        (false, _) => Ok(table),
-        (true, true) => Ok(Table {
-            any_column: true,
-            ..Table::default()
-        }),
-        (true, false) => Err(errors::not_supported("JOIN")),
-    }
+    source(env, first)
 }
 
 fn one_row() -> Table {
@@ -189,67 +163,10 @@ fn one_row() -> Table {
 
 fn source(env: Env<'_>, factor: &TableFactor) -> Result<Table, SqlError> {
     match factor {
-        TableFactor::Table { name, .. } => {
-            let parts: Vec<String> = name
-                .0
-                .iter()
-                .map(|p| p.as_ident().map(|i| i.value.clone()).unwrap_or_default())
-                .collect();
-            match parts.as_slice() {
-                [table] if table.eq_ignore_ascii_case("dual") => Ok(one_row()),
-                [table] => match &env.session.database {
-                    None => Err(errors::no_database_selected()),
-                    Some(database) => catalog(database, table),
-                },
-                [.., database, table] => catalog(database, table),
-                [] => Err(errors::syntax("")),
-            }
-        }
+        // Only `dual` comes here: other tables are for the engine.
+        TableFactor::Table { .. } => Ok(one_row()),
         TableFactor::Derived { subquery, .. } => run(env, subquery, &[]),
         _ => Err(errors::not_supported("a table expression of this kind")),
-    }
-}
-
-fn catalog(database: &str, table: &str) -> Result<Table, SqlError> {
-    if !database.eq_ignore_ascii_case("information_schema") {
-        return Err(errors::unknown_table(database, table));
-    }
-    let lower = table.to_ascii_lowercase();
-    if lower == "schemata" {
-        return Ok(schemata());
-    }
-    if EMPTY_TABLES.contains(&lower.as_str()) {
-        return Ok(Table {
-            any_column: true,
-            ..Table::default()
-        });
-    }
-    Err(errors::unknown_information_table(table))
-}
-
-fn schemata() -> Table {
-    let names = [
-        "CATALOG_NAME",
-        "SCHEMA_NAME",
-        "DEFAULT_CHARACTER_SET_NAME",
-        "DEFAULT_COLLATION_NAME",
-        "SQL_PATH",
-        "DEFAULT_ENCRYPTION",
-    ];
-    let text = |t: &str| Value::Text(t.to_owned());
-    let row = vec![
-        text("def"),
-        text("information_schema"),
-        text("utf8mb3"),
-        text("utf8mb3_general_ci"),
-        Value::Null,
-        text("NO"),
-    ];
-    let columns = names.iter().map(|n| Column::text(*n, 64)).collect();
-    Table {
-        columns,
-        rows: vec![row],
-        any_column: false,
     }
 }
 
@@ -270,7 +187,6 @@ fn project(
         let view = RowView {
             columns: &source.columns,
             cells,
-            any_column: source.any_column,
         };
         let env = Env {
             row: Some(view),

@@ -57,7 +57,10 @@ impl AuthFlow {
         let knows_plugins = response
             .capabilities
             .contains(CapabilityFlags::CLIENT_PLUGIN_AUTH);
+        let unasked = response.auth.is_empty() && !account.digests.is_empty_password();
         let guessed = match response.plugin.as_deref() {
+            // MariaDB's replicas name this plugin whatever the greeting offers, and wait to be asked for an answer.
+            Some(guess) if unasked && guess == NATIVE => false,
             Some(guess) => guess == plugin.name(),
             // Clients from before plugins speak mysql_native_password and cannot be switched.
             None => !knows_plugins && plugin == AuthPlugin::MysqlNativePassword,
@@ -169,6 +172,9 @@ impl AuthFlow {
         }
     }
 }
+
+/// The plugin of MySQL 4.1 to 8.x.
+const NATIVE: &str = "mysql_native_password";
 
 const DENIED: Verdict = Verdict::Denied {
     with_password: true,

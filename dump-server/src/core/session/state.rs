@@ -31,6 +31,8 @@ pub(crate) struct SessionState {
     pub replica: Option<RegisterReplica>,
     /// `program_name` of the connection attributes.
     pub(crate) program: Option<String>,
+    /// `_client_name` of the connection attributes.
+    pub(crate) library: Option<String>,
     /// TLS version of the connection (`TLSv1.3`), if any.
     pub tls_version: Option<String>,
     /// Negotiated capabilities; COM_SET_OPTION changes them.
@@ -63,6 +65,7 @@ impl SessionState {
             vars: SessionVars::new(charset),
             replica: None,
             program: response.program,
+            library: response.library,
             tls_version,
             capabilities,
             compression: Algorithm::negotiated(capabilities, response.zstd_level),
@@ -101,6 +104,17 @@ impl SessionState {
         match people && self.vars.system(vars::WAIT_TIMEOUT).is_none() {
             true => vars::INTERACTIVE_TIMEOUT,
             false => vars::WAIT_TIMEOUT,
+        }
+    }
+
+    /// What VERSION() says to this client. mariadb-binlog takes only the major versions 5, 10 and 11, and uses the answer for
+    /// nothing else; with 5 it reads MySQL's events.
+    pub(crate) fn version_shown(&self, announced: &str) -> String {
+        let binlog_tool = self.program.as_ref().is_some_and(|p| p.ends_with("binlog"));
+        if binlog_tool && self.library.as_deref() == Some("libmariadb") {
+            format!("5.7.44-{announced}")
+        } else {
+            announced.to_owned()
         }
     }
 

@@ -8,6 +8,8 @@ mod processes;
 mod tables;
 
 pub(crate) use logs::{EventsRequest, event_columns};
+pub(super) use processes::{privilege_names, process_rows};
+pub(super) use tables::describe;
 
 use super::Answer;
 use super::eval::{Env, RowView};
@@ -86,16 +88,10 @@ fn status(env: Env<'_>, global: bool, tokens: &mut Tokens<'_>) -> Result<ResultS
         "session_status"
     };
     let filter = Filter::parse(tokens)?;
-    let mut rows: Vec<_> = env
-        .server
-        .status()
+    let rows = status_rows(env)
         .into_iter()
         .map(|(name, value)| vec![Some(name.to_owned()), Some(value)])
         .collect();
-    let tls = env.session.tls_version.clone().unwrap_or_default();
-    rows.push(vec![Some("Ssl_version".to_owned()), Some(tls)]);
-    rows.push(vec![Some("Ssl_cipher".to_owned()), Some(String::new())]);
-    rows.sort();
     filter.apply(
         env,
         ResultSet {
@@ -103,6 +99,33 @@ fn status(env: Env<'_>, global: bool, tokens: &mut Tokens<'_>) -> Result<ResultS
             rows,
         },
     )
+}
+
+/// SHOW STATUS, sorted.
+pub(super) fn status_rows(env: Env<'_>) -> Vec<(&'static str, String)> {
+    let mut rows = env.server.status();
+    let tls = env.session.tls_version.clone().unwrap_or_default();
+    rows.push(("Ssl_version", tls));
+    rows.push(("Ssl_cipher", String::new()));
+    if env.server.semi_sync() {
+        let clients = env.server.clients();
+        let clients = clients.iter().filter(|c| c.semi_sync).count().to_string();
+        for (status, count) in [
+            (
+                "Rpl_semi_sync_source_status",
+                "Rpl_semi_sync_source_clients",
+            ),
+            (
+                "Rpl_semi_sync_master_status",
+                "Rpl_semi_sync_master_clients",
+            ),
+        ] {
+            rows.push((status, "ON".to_owned()));
+            rows.push((count, clients.clone()));
+        }
+    }
+    rows.sort();
+    rows
 }
 
 /// LIKE 'pattern' on the first column, or WHERE over the row.
@@ -154,7 +177,6 @@ impl Filter {
                     let view = RowView {
                         columns: &set.columns,
                         cells: &cells,
-                        any_column: false,
                     };
                     (Env {
                         row: Some(view),

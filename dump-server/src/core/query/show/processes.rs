@@ -2,12 +2,11 @@
 //!
 //! In: tokens. Out: rows.
 
-use crate::account::Privileges;
 use crate::core::query::eval::Env;
 use crate::core::query::tokens::Tokens;
 use crate::core::view::ClientStatus;
 use crate::wire::errors::SqlError;
-use crate::wire::resultset::{Column, ResultSet, flags, types};
+use crate::wire::resultset::{Cell, Column, ResultSet, flags, types};
 
 pub(super) fn show(env: Env<'_>, t: &mut Tokens<'_>) -> Result<Option<ResultSet>, SqlError> {
     if t.eat_all(&["FULL", "PROCESSLIST"]) || t.eat("PROCESSLIST") {
@@ -38,13 +37,20 @@ fn process_list(env: Env<'_>) -> ResultSet {
         Column::text("State", 30),
         Column::text("Info", 100),
     ]);
+    process_rows(env).into_iter().for_each(|row| set.push(row));
+    set
+}
+
+/// The connections this account may see.
+pub(in crate::core::query) fn process_rows(env: Env<'_>) -> Vec<Vec<Cell>> {
+    let mut rows = Vec::new();
     let sees_all = env.session.privileges.need_client().is_ok();
     for client in env.server.clients() {
         if !sees_all && client.user != env.session.user {
             continue;
         }
         let state = state_of(&client).to_owned();
-        set.push(vec![
+        rows.push(vec![
             Some(client.id.to_string()),
             Some(client.user),
             Some(client.host),
@@ -55,7 +61,7 @@ fn process_list(env: Env<'_>) -> ResultSet {
             None,
         ]);
     }
-    set
+    rows
 }
 
 /// The manual's words for the states of a dump thread.
@@ -69,24 +75,22 @@ fn state_of(client: &ClientStatus) -> &'static str {
     }
 }
 
+/// The account's privileges by MySQL's names. ADMIN has no one name there; these are the statements it allows.
+pub(in crate::core::query) fn privilege_names(env: Env<'_>) -> Vec<&'static str> {
+    let privileges = env.session.privileges;
+    let all = [
+        (privileges.admin, "RELOAD"),
+        (privileges.admin, "SUPER"),
+        (privileges.replication_slave, "REPLICATION SLAVE"),
+        (privileges.replication_client, "REPLICATION CLIENT"),
+    ];
+    let held = all.into_iter().filter(|(held, _)| *held);
+    held.map(|(_, name)| name).collect()
+}
+
 fn grants(env: Env<'_>) -> ResultSet {
     let user = &env.session.user;
-    let Privileges {
-        replication_slave,
-        replication_client,
-        admin,
-    } = env.session.privileges;
-    let mut names = Vec::new();
-    // ADMIN has no one name in MySQL; these are the statements it allows.
-    if admin {
-        names.push("RELOAD, SUPER");
-    }
-    if replication_slave {
-        names.push("REPLICATION SLAVE");
-    }
-    if replication_client {
-        names.push("REPLICATION CLIENT");
-    }
+    let names = privilege_names(env);
     let list = if names.is_empty() {
         "USAGE".to_owned()
     } else {

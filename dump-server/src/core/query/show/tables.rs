@@ -1,38 +1,75 @@
-//! SHOW statements about databases and tables: this server has `information_schema` and nothing in it.
+//! SHOW statements about databases, tables, columns and indexes, and DESCRIBE.
 //!
-//! In: tokens. Out: rows, mostly none, or MySQL's error for what does not exist.
+//! In: tokens, the catalog. Out: rows, or MySQL's error for what does not exist. Columns are MySQL 9.7's.
+
+use std::sync::Arc;
 
 use sqlparser::tokenizer::Token;
 
 use super::Filter;
+use crate::catalog::TableInfo;
 use crate::core::query::eval::Env;
+use crate::core::query::metadata;
 use crate::core::query::tokens::Tokens;
+use crate::core::query::vars;
 use crate::wire::errors::{self, SqlError};
-use crate::wire::resultset::{Column, ResultSet, flags};
+use crate::wire::resultset::{Cell, Column, ResultSet, flags};
 
 pub(super) fn show(env: Env<'_>, t: &mut Tokens<'_>) -> Result<Option<ResultSet>, SqlError> {
     if t.eat("DATABASES") || t.eat("SCHEMAS") {
         return databases(env, t).map(Some);
     }
+    if t.eat_all(&["TABLE", "STATUS"]) {
+        return table_status(env, t).map(Some);
+    }
+    if t.eat_all(&["CREATE", "DATABASE"]) || t.eat_all(&["CREATE", "SCHEMA"]) {
+        return create_database(env, t).map(Some);
+    }
+    if t.eat_all(&["CREATE", "TABLE"]) {
+        return create_table(env, t).map(Some);
+    }
+    if t.eat("INDEX") || t.eat("INDEXES") || t.eat("KEYS") {
+        return indexes(env, t).map(Some);
+    }
+    if t.eat("COLLATION") {
+        return collations(env, t).map(Some);
+    }
+    if t.eat_all(&["CHARACTER", "SET"]) || t.eat("CHARSET") {
+        return charsets(env, t).map(Some);
+    }
+    if t.eat_all(&["STORAGE", "ENGINES"]) || t.eat("ENGINES") {
+        t.expect_end()?;
+        return Ok(Some(engines()));
+    }
+    let _ = t.eat("EXTENDED");
     let full = t.eat("FULL");
     if t.eat("TABLES") {
         return tables(env, full, t).map(Some);
     }
-    if t.eat_all(&["TABLE", "STATUS"]) {
-        let database = database(env, t)?;
-        known(&database)?;
-        let columns = ["Name", "Engine", "Version", "Row_format", "Rows"];
-        let columns = columns.iter().map(|n| Column::text(*n, 64)).collect();
-        return Ok(Some(ResultSet::new(columns)));
-    }
-    if t.eat_all(&["CREATE", "TABLE"]) || t.eat("COLUMNS") || t.eat("FIELDS") || t.eat("INDEX") {
+    if t.eat("COLUMNS") || t.eat("FIELDS") {
         let _ = t.eat("FROM") || t.eat("IN");
-        return Err(missing_table(env, t));
+        return columns(env, full, t).map(Some);
     }
     if full {
         return Err(t.syntax_error());
     }
     Ok(None)
+}
+
+/// DESCRIBE of a table; `t` stands behind the verb.
+pub(in crate::core::query) fn describe(
+    env: Env<'_>,
+    t: &mut Tokens<'_>,
+) -> Result<ResultSet, SqlError> {
+    columns(env, false, t)
+}
+
+fn some(text: impl Into<String>) -> Cell {
+    Some(text.into())
+}
+
+fn texts(names: &[&'static str]) -> Vec<Column> {
+    names.iter().map(|n| Column::text(*n, 64)).collect()
 }
 
 fn databases(env: Env<'_>, t: &mut Tokens<'_>) -> Result<ResultSet, SqlError> {
@@ -42,7 +79,9 @@ fn databases(env: Env<'_>, t: &mut Tokens<'_>) -> Result<ResultSet, SqlError> {
         .of_table("", "schemata");
     column.table = "SCHEMATA";
     let mut set = ResultSet::new(vec![column]);
-    set.push(vec![Some("information_schema".to_owned())]);
+    for database in metadata::databases(env) {
+        set.push(vec![Some(database.name)]);
+    }
     filter.apply(env, set)
 }
 
@@ -51,14 +90,13 @@ fn database(env: Env<'_>, t: &mut Tokens<'_>) -> Result<String, SqlError> {
     if t.eat("FROM") || t.eat("IN") {
         return t.name_or_string().ok_or_else(|| t.syntax_error());
     }
-    env.session
-        .database
-        .clone()
-        .ok_or_else(errors::no_database_selected)
+    let default = env.session.database.clone();
+    default.ok_or_else(errors::no_database_selected)
 }
 
-fn known(database: &str) -> Result<(), SqlError> {
-    if database.eq_ignore_ascii_case("information_schema") {
+fn known(env: Env<'_>, database: &str) -> Result<(), SqlError> {
+    let served = || env.server.catalog().databases();
+    if metadata::is_own(database) || served().iter().any(|d| d.name == database) {
         Ok(())
     } else {
         Err(errors::unknown_database(database))
@@ -68,33 +106,313 @@ fn known(database: &str) -> Result<(), SqlError> {
 fn tables(env: Env<'_>, full: bool, t: &mut Tokens<'_>) -> Result<ResultSet, SqlError> {
     let database = database(env, t)?;
     let filter = Filter::parse(t)?;
-    known(&database)?;
-    let mut columns = vec![Column::text(format!("Tables_in_{database}"), 64)];
+    known(env, &database)?;
+    let mut heading = format!("Tables_in_{database}");
+    if let Filter::Like(pattern) = &filter {
+        heading.push_str(&format!(" ({pattern})"));
+    }
+    let mut columns = vec![Column::text(heading, 64)];
     if full {
         let mut kind = Column::text("Table_type", 11);
         kind.flags = flags::NOT_NULL;
         columns.push(kind);
     }
-    filter.apply(env, ResultSet::new(columns))
+    let mut set = ResultSet::new(columns);
+    let own = metadata::own_tables(&database).into_iter();
+    let own = own.map(|name| (name.to_owned(), "SYSTEM VIEW"));
+    let served = env.server.catalog().tables(&database).into_iter();
+    let served = served.map(|t| {
+        let kind = if t.view { "VIEW" } else { "BASE TABLE" };
+        (t.name.clone(), kind)
+    });
+    for (name, kind) in own.chain(served) {
+        let mut row = vec![some(name)];
+        row.extend(full.then(|| some(kind)));
+        set.push(row);
+    }
+    filter.apply(env, set)
 }
 
-/// Error for a table named as `t`, `d.t` or `t FROM d`.
-fn missing_table(env: Env<'_>, t: &mut Tokens<'_>) -> SqlError {
-    let Some(mut table) = t.name_or_string() else {
-        return t.syntax_error();
-    };
+fn table_status(env: Env<'_>, t: &mut Tokens<'_>) -> Result<ResultSet, SqlError> {
+    let database = database(env, t)?;
+    let filter = Filter::parse(t)?;
+    known(env, &database)?;
+    let mut set = ResultSet::new(texts(&[
+        "Name",
+        "Engine",
+        "Version",
+        "Row_format",
+        "Rows",
+        "Avg_row_length",
+        "Data_length",
+        "Max_data_length",
+        "Index_length",
+        "Data_free",
+        "Auto_increment",
+        "Create_time",
+        "Update_time",
+        "Check_time",
+        "Collation",
+        "Checksum",
+        "Create_options",
+        "Comment",
+    ]));
+    for table in env.server.catalog().tables(&database) {
+        let mut row = vec![some(&table.name)];
+        if table.view {
+            row.extend(vec![None; 16]);
+            row.push(some("VIEW"));
+        } else {
+            row.extend([some(&table.engine), some("10"), some("Dynamic")]);
+            row.extend(vec![some("0"); 6]);
+            row.push(table.auto_increment.map(|n| n.to_string()));
+            row.extend([
+                None,
+                None,
+                None,
+                some(&table.collation),
+                None,
+                some(""),
+                some(&table.comment),
+            ]);
+        }
+        set.push(row);
+    }
+    filter.apply(env, set)
+}
+
+/// Reads `t`, `d.t`, `t FROM d`: names as typed.
+fn table_name(env: Env<'_>, t: &mut Tokens<'_>) -> Result<(String, String), SqlError> {
+    let mut table = t.name_or_string().ok_or_else(|| t.syntax_error())?;
     let mut database = env.session.database.clone();
     if t.eat_token(&Token::Period) {
-        database = Some(std::mem::take(&mut table));
-        table = t.name_or_string().unwrap_or_default();
-    } else if t.eat("FROM") || t.eat("IN") {
+        database = Some(table);
+        table = t.name_or_string().ok_or_else(|| t.syntax_error())?;
+    }
+    if t.eat("FROM") || t.eat("IN") {
         database = t.name_or_string();
     }
-    match database {
-        None => errors::no_database_selected(),
-        Some(database) => match known(&database) {
-            Ok(()) => errors::unknown_table(&database, &table),
-            Err(unknown) => unknown,
-        },
+    let database = database.ok_or_else(errors::no_database_selected)?;
+    Ok((database, table))
+}
+
+fn find(env: Env<'_>, database: &str, table: &str) -> Result<Arc<TableInfo>, SqlError> {
+    known(env, database)?;
+    let found = env.server.catalog().table(database, table);
+    found.ok_or_else(|| errors::unknown_table(database, table))
+}
+
+fn create_table(env: Env<'_>, t: &mut Tokens<'_>) -> Result<ResultSet, SqlError> {
+    let (database, table) = table_name(env, t)?;
+    t.expect_end()?;
+    let found = find(env, &database, &table)?;
+    let (name, statement) = if found.view {
+        ("View", "Create View")
+    } else {
+        ("Table", "Create Table")
+    };
+    let mut set = ResultSet::new(vec![
+        Column::text(name, 64).not_null(),
+        Column::text(statement, 1024).not_null(),
+    ]);
+    set.push(vec![some(&found.name), some(&found.create_statement)]);
+    Ok(set)
+}
+
+fn create_database(env: Env<'_>, t: &mut Tokens<'_>) -> Result<ResultSet, SqlError> {
+    let _ = t.eat_all(&["IF", "NOT", "EXISTS"]);
+    let name = t.name_or_string().ok_or_else(|| t.syntax_error())?;
+    t.expect_end()?;
+    let found = metadata::databases(env)
+        .into_iter()
+        .find(|d| d.name == name);
+    let found = found.ok_or_else(|| errors::unknown_database(&name))?;
+    let mut set = ResultSet::new(vec![
+        Column::text("Database", 64).not_null(),
+        Column::text("Create Database", 1024).not_null(),
+    ]);
+    let statement = format!(
+        "CREATE DATABASE `{}` /*!40100 DEFAULT CHARACTER SET {} COLLATE {} */ /*!80016 DEFAULT ENCRYPTION='N' */",
+        found.name, found.charset, found.collation
+    );
+    set.push(vec![some(found.name), some(statement)]);
+    Ok(set)
+}
+
+fn columns(env: Env<'_>, full: bool, t: &mut Tokens<'_>) -> Result<ResultSet, SqlError> {
+    let (database, table) = table_name(env, t)?;
+    let filter = Filter::parse(t)?;
+    let mut set = ResultSet::new(texts(if full {
+        &[
+            "Field",
+            "Type",
+            "Collation",
+            "Null",
+            "Key",
+            "Default",
+            "Extra",
+            "Privileges",
+            "Comment",
+        ]
+    } else {
+        &["Field", "Type", "Null", "Key", "Default", "Extra"]
+    }));
+    if let Some(own) = metadata::own_columns(&database, &table) {
+        for column in own {
+            let ty = if column.is_text {
+                "varchar(256)"
+            } else {
+                "bigint unsigned"
+            };
+            let mut row = vec![some(column.name), some(ty)];
+            row.extend(full.then_some(None));
+            row.extend([some("YES"), some(""), None, some("")]);
+            row.extend(
+                full.then(|| [some("select"), some("")])
+                    .into_iter()
+                    .flatten(),
+            );
+            set.push(row);
+        }
+        return filter.apply(env, set);
     }
+    let found = find(env, &database, &table)?;
+    for c in &found.columns {
+        let mut row = vec![some(&c.name), some(&c.column_type)];
+        row.extend(full.then(|| c.collation.clone()));
+        row.push(some(if c.nullable { "YES" } else { "NO" }));
+        row.push(some(metadata::key_of(&found, c)));
+        row.extend([c.default.clone(), some(&c.extra)]);
+        row.extend(
+            full.then(|| [some("select"), some(&c.comment)])
+                .into_iter()
+                .flatten(),
+        );
+        set.push(row);
+    }
+    filter.apply(env, set)
+}
+
+fn indexes(env: Env<'_>, t: &mut Tokens<'_>) -> Result<ResultSet, SqlError> {
+    if !(t.eat("FROM") || t.eat("IN")) {
+        return Err(t.syntax_error());
+    }
+    let (database, table) = table_name(env, t)?;
+    let filter = Filter::parse(t)?;
+    let found = find(env, &database, &table)?;
+    let mut set = ResultSet::new(texts(&[
+        "Table",
+        "Non_unique",
+        "Key_name",
+        "Seq_in_index",
+        "Column_name",
+        "Collation",
+        "Cardinality",
+        "Sub_part",
+        "Packed",
+        "Null",
+        "Index_type",
+        "Comment",
+        "Index_comment",
+        "Visible",
+        "Expression",
+    ]));
+    for index in &found.indexes {
+        for (i, part) in index.parts.iter().enumerate() {
+            let column = found
+                .columns
+                .iter()
+                .find(|c| Some(&c.name) == part.column.as_ref());
+            set.push(vec![
+                some(&found.name),
+                some(if index.unique { "0" } else { "1" }),
+                some(&index.name),
+                some((i + 1).to_string()),
+                part.column.clone(),
+                some(if part.descending { "D" } else { "A" }),
+                some("0"),
+                part.prefix.map(|n| n.to_string()),
+                None,
+                some(if column.is_some_and(|c| c.nullable) {
+                    "YES"
+                } else {
+                    ""
+                }),
+                some(&index.kind),
+                some(""),
+                some(&index.comment),
+                some(if index.visible { "YES" } else { "NO" }),
+                part.expression.clone(),
+            ]);
+        }
+    }
+    filter.apply(env, set)
+}
+
+fn collations(env: Env<'_>, t: &mut Tokens<'_>) -> Result<ResultSet, SqlError> {
+    let filter = Filter::parse(t)?;
+    let mut set = ResultSet::new(texts(&[
+        "Collation",
+        "Charset",
+        "Id",
+        "Default",
+        "Compiled",
+        "Sortlen",
+        "Pad_attribute",
+    ]));
+    for c in vars::charsets() {
+        let default = vars::charset_by_name(c.name).is_some_and(|d| d.id == c.id);
+        let pad = if c.collation.contains("0900") {
+            "NO PAD"
+        } else {
+            "PAD SPACE"
+        };
+        set.push(vec![
+            some(c.collation),
+            some(c.name),
+            some(c.id.to_string()),
+            some(if default { "Yes" } else { "" }),
+            some("Yes"),
+            some("1"),
+            some(pad),
+        ]);
+    }
+    filter.apply(env, set)
+}
+
+fn charsets(env: Env<'_>, t: &mut Tokens<'_>) -> Result<ResultSet, SqlError> {
+    let filter = Filter::parse(t)?;
+    let mut set = ResultSet::new(texts(&[
+        "Charset",
+        "Description",
+        "Default collation",
+        "Maxlen",
+    ]));
+    for c in vars::charsets() {
+        if vars::charset_by_name(c.name).is_some_and(|d| d.id == c.id) {
+            let width = c.bytes_per_char.to_string();
+            set.push(vec![
+                some(c.name),
+                some(c.name),
+                some(c.collation),
+                some(width),
+            ]);
+        }
+    }
+    filter.apply(env, set)
+}
+
+fn engines() -> ResultSet {
+    let mut set = ResultSet::new(texts(&[
+        "Engine",
+        "Support",
+        "Comment",
+        "Transactions",
+        "XA",
+        "Savepoints",
+    ]));
+    let comment = "Supports transactions, row-level locking, and foreign keys";
+    let row = ["InnoDB", "DEFAULT", comment, "YES", "YES", "YES"];
+    set.push(row.map(some).to_vec());
+    set
 }

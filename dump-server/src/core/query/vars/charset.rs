@@ -70,6 +70,11 @@ static CHARSETS: &[Charset] = &[
     charset("koi8r", "koi8r_general_ci", 7, 1),
 ];
 
+/// Every character set with every collation known here.
+pub(crate) fn charsets() -> &'static [Charset] {
+    CHARSETS
+}
+
 fn canonical(name: &str) -> String {
     let lower = name.to_ascii_lowercase();
     match lower.strip_prefix("utf8") {

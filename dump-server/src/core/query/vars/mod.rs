@@ -7,7 +7,7 @@ mod charset;
 mod session;
 mod table;
 
-pub(crate) use charset::{Charset, charset_by_collation, charset_by_name};
+pub(crate) use charset::{Charset, charset_by_collation, charset_by_name, charsets};
 pub(crate) use session::{SessionVars, UserValue};
 
 use crate::core::view::ServerView;
@@ -227,6 +227,7 @@ mod tests {
     const SERVER: Still = Still {
         clients: Vec::new(),
         semi_sync: false,
+        shop: false,
     };
 
     #[test]

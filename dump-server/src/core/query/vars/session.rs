@@ -175,6 +175,7 @@ mod tests {
     const SERVER: Still = Still {
         clients: Vec::new(),
         semi_sync: false,
+        shop: false,
     };
 
     fn vars() -> SessionVars {
