@@ -8,6 +8,7 @@ mod client;
 mod dump;
 mod figures;
 mod history;
+mod latency;
 mod merge;
 mod micro;
 mod proc;
@@ -115,6 +116,15 @@ enum Command {
         #[arg(long)]
         json: Option<PathBuf>,
     },
+    /// Time from the acknowledgement of a commit until a dump client has it, beside a mysqld
+    Latency {
+        /// Transactions at each place
+        #[arg(long, default_value_t = 500)]
+        count: usize,
+        /// Where files that are synced go: not a directory in memory
+        #[arg(long, default_value = "/var/tmp")]
+        disk: PathBuf,
+    },
     /// Measure framing, assembling, merging and encoding by themselves, on one core
     Micro {
         #[command(flatten)]
@@ -193,6 +203,10 @@ fn run(command: Command) -> Result<()> {
             }
             runtime()?.block_on(all::run(&options, json.as_deref()))
         }
+        Command::Latency { count, disk } => runtime()?.block_on(async {
+            print!("{}", latency::render(&latency::run(count, &disk).await?));
+            Ok(())
+        }),
         Command::Micro { data } => {
             let dir = tempfile::tempdir_in(world::tmpfs())?;
             print!("{}", micro::render(&micro::run(&data.plan(), dir.path())?));
