@@ -317,10 +317,11 @@ impl Task {
     }
 
     fn ask(&mut self) {
+        let now = Instant::now();
+        self.overdraw(now);
         if self.merger.waiting() == 0 {
             return;
         }
-        let now = Instant::now();
         let mut wanted = Vec::new();
         let ask_after = &self.ask_after;
         self.merger
@@ -334,17 +335,35 @@ impl Task {
                 Err(_) => self.merger.fence_failed(node),
             }
         }
-        if now.duration_since(self.last_progress) >= OVERDRAFT_AFTER {
-            for (node, _) in self.merger.blocked() {
-                (self.ports.overdraft)(node);
-            }
+    }
+
+    /// Lets nodes read beyond their memory budget when nothing comes without: those that hold back the next transaction, and
+    /// those whose budget may be full of prepared branches while the commits are still to be read.
+    fn overdraw(&self, now: Instant) {
+        if now.duration_since(self.last_progress) < OVERDRAFT_AFTER {
+            return;
         }
+        for (node, _) in self.merger.blocked() {
+            (self.ports.overdraft)(node);
+        }
+        let nodes = self.table.iter().map(|(node, _)| node);
+        for node in nodes.filter(|node| self.merger.unresolved(*node) > 0) {
+            (self.ports.overdraft)(node);
+        }
+    }
+
+    fn has_unresolved(&self) -> bool {
+        let mut nodes = self.table.iter();
+        nodes.any(|(node, _)| self.merger.unresolved(node) > 0)
     }
 
     fn next_deadline(&self) -> Instant {
         let now = Instant::now();
         if self.merger.waiting() > 0 {
             return now + OVERDRAFT_AFTER.min(FENCE_INTERVAL * 2);
+        }
+        if self.has_unresolved() {
+            return now + OVERDRAFT_AFTER;
         }
         now + IDLE_CHECKPOINT
     }

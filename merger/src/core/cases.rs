@@ -241,3 +241,34 @@ fn an_xid_that_is_used_again_is_another_transaction() {
         "one after the other, on two nodes"
     );
 }
+
+#[test]
+fn an_xid_used_again_with_a_timestamp_does_not_take_its_first_use_along() {
+    let mut s = Story::new(2, OrderMode::Tso);
+    for n in [0, 1] {
+        s.prepare(n, "g");
+    }
+    s.commit(1, "g", None);
+    s.prepare(1, "g");
+    s.commit(1, "g", Some(90));
+    s.commit(0, "g", None);
+    s.prepare(0, "g");
+    s.commit(0, "g", Some(90));
+    assert_eq!(s.run().unwrap(), ["g@0+g@1", "g@0+g@1"]);
+}
+
+#[test]
+fn a_branch_rolled_back_behind_a_gate_holds_nothing_up() {
+    let mut s = Story::new(3, OrderMode::Causal);
+    for n in [0, 1] {
+        s.prepare(n, "gate");
+    }
+    s.commit(0, "gate", None);
+    s.prepare(0, "torn");
+    s.prepare(2, "torn");
+    s.rollback(0, "torn");
+    s.commit(2, "torn", None);
+    s.commit(1, "gate", None);
+    assert_eq!(s.run().unwrap(), ["gate@0+gate@1", "torn@2"]);
+    assert_eq!((s.merger.waiting(), s.merger.blocked()), (0, vec![]));
+}

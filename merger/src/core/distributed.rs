@@ -198,12 +198,26 @@ impl Merger {
         if let Some(floor) = floor {
             self.bound(id, floor, clock);
         }
-        let waits_at = self.waiting.tso_of(xid.gtrid(), resolved.floor.tso);
-        if let (OrderMode::Tso, Some(tso)) = (self.mode, waits_at) {
+        if let Some(tso) = self.waits_at(id, &xid, resolved.floor.tso) {
             self.decide_at(id, tso)?;
         }
         self.work.push(Work::Check(id));
         Ok(())
+    }
+
+    /// The TSO at which a sibling waits.
+    fn waits_at(&self, id: GroupId, xid: &XaXid, floor: Tso) -> Option<Tso> {
+        if self.mode == OrderMode::Causal {
+            return None;
+        }
+        let group = self.groups.get(id)?;
+        // What uses the xid of a branch that is resolved has come behind it.
+        let used = |node: NodeId, xid: &XaXid| {
+            let resolved = |m: &Member| !matches!(m.outcome, Outcome::Unresolved);
+            let mut members = group.members.iter();
+            members.any(|m| m.node == node && m.xid == *xid && resolved(m))
+        };
+        self.waiting.tso_of(xid.gtrid(), floor, used)
     }
 
     /// Begins to look for the branches of a transaction that was committed without a TSO: one that is prepared
@@ -465,6 +479,7 @@ impl Merger {
             self.bound(id, floor, clock);
         }
         self.work.push(Work::Check(id));
+        self.groups.remove_if_done(id);
         Ok(())
     }
 }

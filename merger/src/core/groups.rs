@@ -320,7 +320,9 @@ impl Groups {
             return;
         };
         let idle = !group.has_commit() || group.decided.is_some();
-        if group.gates > 0 || !idle || group.unresolved().next().is_some() {
+        // A commit that is yet to be seen needs what a branch stood on that was rolled back.
+        let settled = group.members.iter().all(|m| m.floor.is_some());
+        if group.gates > 0 || !idle || !settled || group.unresolved().next().is_some() {
             return;
         }
         let hash = group.hash;

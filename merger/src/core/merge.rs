@@ -363,7 +363,11 @@ impl Merger {
             out.extend(holding.filter_map(|id| Some((id, self.blocked_on(id, &head)?))));
         }
         // The oldest transaction that is committed on one node and not known to be on another.
-        let Some(group) = self.groups.open().next() else {
+        let waits = |g: &&super::groups::Group| {
+            let missing = g.missing.as_ref().is_some_and(|m| !m.is_empty());
+            missing || g.unresolved().next().is_some()
+        };
+        let Some(group) = self.groups.open().find(waits) else {
             return out;
         };
         for member in group.unresolved() {

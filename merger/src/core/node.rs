@@ -324,7 +324,8 @@ impl NodeStream {
     }
 
     fn depart(&mut self) {
-        let gone = |p: &Prepared| matches!(p.state, State::Gone);
+        // One that was rolled back behind a gate stays until its floor is known: its transaction waits for that.
+        let gone = |p: &Prepared| matches!(p.state, State::Gone) && p.floor.is_some();
         while self.prepared.front().is_some_and(gone) {
             self.prepared.pop_front();
             self.departed += 1;

@@ -150,11 +150,21 @@ impl Waiting {
             .filter(move |(_, b)| b.gtrid() == gtrid)
     }
 
-    /// The least TSO above `floor` at which a branch with this gtrid waits.
-    pub(super) fn tso_of(&self, gtrid: &[u8], floor: Tso) -> Option<Tso> {
-        self.siblings(gtrid)
+    /// The least TSO above `floor` at which a branch with this gtrid waits; branches that `used` says belong to a later
+    /// transaction with the same xid do not count.
+    pub(super) fn tso_of(
+        &self,
+        gtrid: &[u8],
+        floor: Tso,
+        used: impl Fn(NodeId, &XaXid) -> bool,
+    ) -> Option<Tso> {
+        let again = |b: &Branch| b.xid().is_some_and(|xid| used(b.node, xid));
+        let later: SmallVec<[Tso; 2]> = (self.siblings(gtrid))
+            .filter(|(_, b)| again(b))
             .map(|(tso, _)| tso)
-            .find(|t| *t > floor)
+            .collect();
+        let mut all = self.siblings(gtrid).map(|(tso, _)| tso);
+        all.find(|tso| *tso > floor && !later.contains(tso))
     }
 
     /// A branch that waits at another TSO than its siblings in `branches`, which are due at `tso`, and was not surely
