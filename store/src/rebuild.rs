@@ -271,7 +271,8 @@ impl Walk<'_> {
             timestamp,
             max_timestamp,
         } = self.index.end;
-        let progress_is_known = checkpoint.is_some();
+        let progress_is_known =
+            last_gno == 0 || checkpoint.as_ref().is_some_and(|c| c.merger.is_some());
         let wrong = |detail: &str| OpenError::Inconsistent {
             detail: detail.to_owned(),
         };
