@@ -5,6 +5,7 @@
 //! end-to-end tests, the benches and `make demo` drive. Servers listen on 127.0.0.1 only and die
 //! with the process that started them.
 
+pub mod apply_race;
 pub mod bank;
 pub mod cluster;
 pub mod compare;
