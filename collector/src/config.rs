@@ -11,7 +11,7 @@ use std::{
 use tributary_binlog::Sid;
 use tributary_flow::{NodeId, limits};
 
-use crate::core::{resume::Start, settings::Identity};
+use crate::core::{resume::Start, settings::Identity, spill::Spilling};
 
 /// Whether connections to a node are encrypted. The meanings are those of the mysql client's `--ssl-mode`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -119,6 +119,8 @@ pub struct CollectorConfig {
     pub recheck_every: Duration,
     /// How long the servers of a group have to answer when the primary is looked for.
     pub probe_timeout: Duration,
+    /// When large transactions go to files; `None` = never.
+    pub spilling: Option<Spilling>,
 }
 
 impl CollectorConfig {
@@ -145,6 +147,7 @@ impl CollectorConfig {
             slow_answer: Duration::from_secs(1),
             recheck_every: Duration::from_secs(10),
             probe_timeout: Duration::from_secs(2),
+            spilling: None,
         }
     }
 

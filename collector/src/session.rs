@@ -87,7 +87,8 @@ impl Task {
         }
         conn.dump_gtid(&options, &have).await?;
         let mut beside = self.beside(current, uuid, conn.is_semi_sync());
-        let mut assembler = Assembler::new(Arc::clone(&self.budget) as Arc<dyn Account>);
+        let account = Arc::clone(&self.budget) as Arc<dyn Account>;
+        let mut assembler = Assembler::with_spilling(account, self.config.spilling.clone());
         let result = self.stream(&mut conn, &mut assembler, &mut beside).await;
         // Whole transactions in front of a failure are good.
         let flushed = if result.is_err() {

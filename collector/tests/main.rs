@@ -12,6 +12,7 @@ mod nodes;
 mod proxy;
 mod rig;
 mod semisync;
+mod spill;
 mod stream;
 mod throughput;
 mod trouble;

@@ -162,8 +162,9 @@ pub(crate) fn feed(assembler: &mut Assembler, bytes: &[u8]) -> Result<(), Assemb
 /// The events of a body: types and bytes, checked to be whole and without checksums.
 pub(crate) fn body(txn: &SourceTxn) -> Vec<(EventType, Vec<u8>)> {
     let mut out = Vec::new();
-    for segment in txn.body.segments() {
-        let mut reader = EventReader::new(segment, ChecksumAlg::None);
+    for segment in txn.body.chunks() {
+        let segment = segment.expect("the file can be read");
+        let mut reader = EventReader::new(&segment, ChecksumAlg::None);
         while let Some(event) = reader.next().expect("a segment holds whole events") {
             out.push((event.header.event_type, event.body.to_vec()));
         }

@@ -5,6 +5,7 @@
 //! ([`OrderKey`]), source and global transactions, fences, checkpoints, and every cap in [`limits`]. Pure: no IO,
 //! no clock, no randomness.
 
+mod body;
 mod checkpoint;
 mod class;
 mod fence;
@@ -16,6 +17,7 @@ mod node;
 mod source;
 mod tso;
 
+pub use body::{Body, Chunks, Spool};
 pub use checkpoint::{Checkpoint, NodeProgress};
 pub use class::ErrorClass;
 pub use fence::{Fence, FenceAnswer, FenceRequest, FenceStamp};
@@ -25,5 +27,5 @@ pub use key::{KeyClass, OrderKey, OrderMode};
 pub use mutant::choose_mutant;
 pub use mutant::{Mutant, mutant};
 pub use node::{NodeId, NodeTable};
-pub use source::{Body, NodeBatch, NodeItem, SourcePos, SourceTxn, TxnKind};
+pub use source::{NodeBatch, NodeItem, SourcePos, SourceTxn, TxnKind};
 pub use tso::Tso;

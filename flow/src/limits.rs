@@ -18,6 +18,12 @@ pub const PAYLOAD_UNCOMPRESSED_BYTES_MAX: usize = 2 << 30;
 /// Size of a collector's receive buffers; a transaction's events are slices of them.
 pub const CHUNK_BYTES: usize = 256 << 10;
 
+/// Bytes read from a spool file at a time.
+pub const SPOOL_READ_BYTES: usize = 1 << 20;
+
+/// Greatest transaction that stays in memory, unless configured otherwise.
+pub const SPILL_THRESHOLD_BYTES: u64 = 64 << 20;
+
 /// Bytes one collector may have in flight (received, not yet durable) before it stops reading its socket.
 pub const NODE_BYTES_MAX: usize = 24 << 20;
 

@@ -2,11 +2,9 @@
 
 use std::fmt;
 
-use bytes::Bytes;
-use smallvec::SmallVec;
 use tributary_binlog::{Gtid, XaXid};
 
-use crate::{NodeId, Tso};
+use crate::{Body, NodeId, Tso};
 
 /// A place in one node's binlog. Ordered; files are compared by their number.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -21,48 +19,6 @@ pub struct SourcePos {
 impl fmt::Display for SourcePos {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:06}:{}", self.file & u64::from(u32::MAX), self.offset)
-    }
-}
-
-/// The events of a transaction, without its GTID event, `BEGIN` and the ending event.
-///
-/// Segments hold whole events, one behind the other, **without** checksums; `event_size` in each header is the length
-/// without one. A segment is a slice of a receive buffer shared by many transactions: cloning copies no bytes.
-#[derive(Clone, Debug, Default)]
-pub struct Body {
-    segments: SmallVec<[Bytes; 1]>,
-    len: u64,
-}
-
-impl Body {
-    /// A body of one segment.
-    pub fn new(events: Bytes) -> Self {
-        let mut body = Self::default();
-        body.push(events);
-        body
-    }
-
-    /// Appends a segment of whole events.
-    pub fn push(&mut self, events: Bytes) {
-        if !events.is_empty() {
-            self.len += events.len() as u64;
-            self.segments.push(events);
-        }
-    }
-
-    /// The segments, in order.
-    pub fn segments(&self) -> &[Bytes] {
-        &self.segments
-    }
-
-    /// Bytes in all segments.
-    pub fn len(&self) -> u64 {
-        self.len
-    }
-
-    /// Whether the body has no event.
-    pub fn is_empty(&self) -> bool {
-        self.len == 0
     }
 }
 

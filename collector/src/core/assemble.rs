@@ -24,6 +24,7 @@ use super::{
     group::{Group, Phase},
     position::Tracker,
     query::{Statement, classify},
+    spill::Spilling,
 };
 
 /// What an assembler has seen.
@@ -61,8 +62,13 @@ enum Origin<'a> {
 impl Assembler {
     /// An assembler whose chunks are charged to `account`.
     pub fn new(account: Arc<dyn Account>) -> Self {
+        Self::with_spilling(account, None)
+    }
+
+    /// The same; transactions above a threshold go to files.
+    pub fn with_spilling(account: Arc<dyn Account>, spilling: Option<Spilling>) -> Self {
         Self {
-            chunks: Chunker::new(account),
+            chunks: Chunker::new(account, spilling),
             tracker: Tracker::default(),
             group: None,
             payload: Vec::new(),
@@ -248,16 +254,22 @@ impl Assembler {
         if !self.group.as_ref().is_some_and(|g| g.phase.takes_rows()) {
             return Err(self.unexpected(event.header.event_type.name()));
         }
-        self.keep(event, origin);
-        Ok(())
+        self.keep(event, origin)
     }
 
     #[inline]
-    fn keep(&mut self, event: &RawEvent<'_>, origin: &Origin<'_>) {
-        match origin {
+    fn keep(&mut self, event: &RawEvent<'_>, origin: &Origin<'_>) -> Result<(), AssembleError> {
+        let kept = match origin {
             Origin::Transient => self.chunks.append(event),
             Origin::Chunk(chunk, range) => self.chunks.append_shared(chunk, range.clone()),
-        }
+        };
+        kept.map_err(|source| self.not_spooled(source))
+    }
+
+    #[cold]
+    fn not_spooled(&self, source: std::io::Error) -> AssembleError {
+        let gtid = GtidOrNone(self.group.as_ref().map(|g| g.txn.gtid));
+        AssembleError::Spool { gtid, source }
     }
 
     fn statement_format(&self, what: &str) -> AssembleError {
@@ -289,13 +301,13 @@ impl Assembler {
             (Phase::Open, Statement::Commit) => return self.end_local(),
             (Phase::Open, Statement::Rollback) => return self.end_rolled_back(),
             (Phase::Open | Phase::Branch(_), Statement::Savepoint | Statement::CreateOrDrop) => {
-                self.keep(event, origin);
+                self.keep(event, origin)?;
             }
             (Phase::Started, Statement::Commit | Statement::Rollback) => {
                 return self.end(TxnKind::Empty);
             }
             (Phase::Started, Statement::CreateOrDrop | Statement::Other) => {
-                self.keep(event, origin);
+                self.keep(event, origin)?;
                 return self.end(TxnKind::Ddl);
             }
             (Phase::Open | Phase::Branch(_), Statement::Other) => {
@@ -372,9 +384,14 @@ impl Assembler {
 
     fn emit(&mut self, group: Group, kind: TxnKind, end: SourcePos) -> Result<(), AssembleError> {
         let txn = group.finish(kind, end)?;
+        let (gtid, timestamp) = (txn.gtid, txn.timestamp);
+        let finished = self.chunks.finish(txn);
+        finished.map_err(|source| AssembleError::Spool {
+            gtid: GtidOrNone(Some(gtid)),
+            source,
+        })?;
         self.seen.transactions += 1;
-        self.seen.timestamp = txn.timestamp;
-        self.chunks.finish(txn);
+        self.seen.timestamp = timestamp;
         Ok(())
     }
 

@@ -127,6 +127,17 @@ pub enum AssembleError {
         /// Where that ends.
         pos: SourcePos,
     },
+    /// Our own disk does not take a large transaction.
+    #[error(
+        "transaction {gtid} is too large for memory, and cannot be written to a spool file: {source}. Free space in this service's \
+         data directory; the transaction is then read again"
+    )]
+    Spool {
+        /// Its GTID.
+        gtid: GtidOrNone,
+        /// The system's reason.
+        source: std::io::Error,
+    },
     /// A binlog file without a number.
     #[error("the node names a binlog file '{name}' that does not end in a number")]
     FileName {
@@ -139,7 +150,7 @@ impl AssembleError {
     /// A torn group is read again from its start; everything else stays as it is.
     pub fn class(&self) -> ErrorClass {
         match self {
-            Self::Torn { .. } => ErrorClass::Retry,
+            Self::Torn { .. } | Self::Spool { .. } => ErrorClass::Retry,
             _ => ErrorClass::Halt,
         }
     }

@@ -6,11 +6,13 @@
 //! whatever thread, releases that. A chunk that is less than half full is sealed as an exact copy, so that a small
 //! transaction never pins a large buffer.
 
-use std::{mem, ops::Range, sync::Arc};
+use std::{io, mem, ops::Range, sync::Arc};
 
 use bytes::Bytes;
 use tributary_binlog::{HEADER_LEN, RawEvent};
 use tributary_flow::{Body, NodeItem, SourcePos, SourceTxn, limits};
+
+use super::spill::{Spill, Spilling};
 
 /// Counts the bytes a node has in flight. Called from any thread; must not block.
 pub trait Account: Send + Sync + 'static {
@@ -61,10 +63,13 @@ pub(super) struct Chunker {
     open_pinned: usize,
     /// Events of a decompressed payload that are not in `open` yet.
     shared: Option<(Bytes, Range<usize>)>,
+    /// Whether large transactions go to files, and the file of the open one.
+    spilling: Option<Spilling>,
+    spill: Option<Spill>,
 }
 
 impl Chunker {
-    pub(super) fn new(account: Arc<dyn Account>) -> Self {
+    pub(super) fn new(account: Arc<dyn Account>, spilling: Option<Spilling>) -> Self {
         Self {
             account,
             buf: Vec::new(),
@@ -75,34 +80,65 @@ impl Chunker {
             open: Body::default(),
             open_pinned: 0,
             shared: None,
+            spilling,
+            spill: None,
         }
     }
 
     /// Adds an event to the open transaction, without its checksum.
     #[inline]
-    pub(super) fn append(&mut self, event: &RawEvent<'_>) {
+    pub(super) fn append(&mut self, event: &RawEvent<'_>) -> io::Result<()> {
         let len = HEADER_LEN + event.body.len();
         let bytes = event
             .bytes
             .get(..len)
             .expect("a RawEvent's bytes hold its header and body");
-        self.flush_shared();
-        if self.buf.len() + len > self.buf.capacity() {
-            self.make_room(len);
+        self.flush_shared()?;
+        if self.buf.len() + len > self.buf.capacity() && self.make_room(bytes)? {
+            return Ok(());
         }
         let at = self.buf.len();
         self.buf.extend_from_slice(bytes);
         if let Some(size) = self.buf.get_mut(at + 9..at + 13) {
             size.copy_from_slice(&(len as u32).to_le_bytes());
         }
+        Ok(())
     }
 
+    /// Makes room for an event in memory, or writes it to the open transaction's file (true).
     #[cold]
-    fn make_room(&mut self, len: usize) {
+    fn make_room(&mut self, event: &[u8]) -> io::Result<bool> {
+        let len = event.len();
         self.seal_all();
+        self.spill_open(len as u64)?;
+        if let Some(spill) = self.spill.as_mut().filter(|_| len > limits::CHUNK_BYTES) {
+            let (before, behind) = event.split_at(9.min(len));
+            spill.append(before)?;
+            spill.append(&(len as u32).to_le_bytes())?;
+            spill.append(behind.get(4..).unwrap_or_default())?;
+            return Ok(true);
+        }
         if self.buf.capacity() < len {
             self.buf = Vec::with_capacity(len.max(limits::CHUNK_BYTES));
         }
+        Ok(false)
+    }
+
+    /// Writes what the open transaction has in sealed chunks to its file, if it has one, or is too large with `more` bytes.
+    fn spill_open(&mut self, more: u64) -> io::Result<()> {
+        let Some(spilling) = &self.spilling else {
+            return Ok(());
+        };
+        if self.spill.is_none() && self.open.len() + more > spilling.threshold {
+            self.spill = Some(Spill::begin(spilling)?);
+        }
+        if let Some(spill) = &mut self.spill {
+            for segment in mem::take(&mut self.open).segments() {
+                spill.append(segment)?;
+            }
+            self.open_pinned = 0;
+        }
+        Ok(())
     }
 
     /// Makes bytes that were not received into a chunk, such as a decompressed payload, a chunk of their own.
@@ -113,37 +149,55 @@ impl Chunker {
     }
 
     /// Adds whole events that lie at `range` of a chunk made by [`Self::share`].
-    pub(super) fn append_shared(&mut self, chunk: &Bytes, range: Range<usize>) {
+    pub(super) fn append_shared(&mut self, chunk: &Bytes, range: Range<usize>) -> io::Result<()> {
         if let Some((_, pending)) = &mut self.shared
             && pending.end == range.start
         {
             pending.end = range.end;
-            return;
+            return Ok(());
         }
-        self.flush_shared();
+        self.flush_shared()?;
         self.shared = Some((chunk.clone(), range));
+        Ok(())
     }
 
-    fn flush_shared(&mut self) {
+    fn flush_shared(&mut self) -> io::Result<()> {
         if let Some((chunk, range)) = self.shared.take() {
             if self.open_from < self.buf.len() {
                 self.seal_all();
             }
             self.open.push(chunk.slice(range));
+            self.spill_open(0)?;
         }
+        Ok(())
     }
 
     /// Whether the open transaction has any event.
     pub(super) fn open_is_empty(&self) -> bool {
-        self.open.is_empty() && self.open_from == self.buf.len() && self.shared.is_none()
+        self.open.is_empty()
+            && self.open_from == self.buf.len()
+            && self.shared.is_none()
+            && self.spill.is_none()
     }
 
     /// Ends the open transaction: everything added since the last one is its body.
-    pub(super) fn finish(&mut self, mut txn: Box<SourceTxn>) {
-        self.flush_shared();
-        txn.body = mem::take(&mut self.open);
+    pub(super) fn finish(&mut self, mut txn: Box<SourceTxn>) -> io::Result<()> {
+        self.flush_shared()?;
+        if self.spill.is_some() {
+            self.seal_all();
+            self.spill_open(0)?;
+        }
+        txn.body = match self.spill.take() {
+            Some(spill) => spill.finish(&self.account),
+            None => mem::take(&mut self.open),
+        };
         let range = self.open_from..self.buf.len();
-        self.pending_bytes += ITEM_BYTES + txn.body.len() as usize + range.len();
+        let in_memory = if txn.body.is_spooled() {
+            0
+        } else {
+            txn.body.len() as usize
+        };
+        self.pending_bytes += ITEM_BYTES + in_memory + range.len();
         if !range.is_empty() {
             self.placed.push(Placed {
                 item: self.items.len(),
@@ -153,6 +207,7 @@ impl Chunker {
         self.items.push(NodeItem::Txn(txn));
         self.open_from = self.buf.len();
         self.open_pinned = 0;
+        Ok(())
     }
 
     /// The stream has passed `pos`.

@@ -1,7 +1,7 @@
 //! What decides, without sockets, clocks or randomness.
 //!
 //! In: checked events, variables and grants of a node, GTID sets, attempt counts. Out: whole source transactions
-//! (`assemble`, over `chunk`, `position` and `query`), what is wrong with a node's settings (`settings`), from where to
+//! (`assemble`, over `chunk`, `spill`, `position` and `query`), what is wrong with a node's settings (`settings`), from where to
 //! go on (`resume`), which server of a failover group is read (`choice`), what is wrong by name (`trouble`, `watch`), positions
 //! over changes of the server (`place`), what to acknowledge (`acks`, `early`), and how long to wait before trying again (`backoff`).
 #![cfg_attr(not(test), deny(clippy::indexing_slicing))]
@@ -19,5 +19,6 @@ mod position;
 mod query;
 pub(crate) mod resume;
 pub(crate) mod settings;
+pub(crate) mod spill;
 pub(crate) mod trouble;
 pub(crate) mod watch;

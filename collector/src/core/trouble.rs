@@ -2,7 +2,7 @@
 //! an operator does about it. `docs/upstream-trouble.md` has the same table; a test compares.
 
 use crate::{
-    core::{choice::ChoiceError, resume::ResumeError},
+    core::{assemble_error::AssembleError, choice::ChoiceError, resume::ResumeError},
     error::{CollectorError, ConnError},
     wire::{auth::AuthError, reply::ServerError},
 };
@@ -48,6 +48,8 @@ pub enum TroubleKind {
     NoPrimary,
     /// The new primary of a failover group applies what it had received.
     StillApplying,
+    /// Our own disk does not take a transaction that is too large for memory.
+    SpoolFull,
     /// It deleted binlogs that were not read.
     BinlogPurged,
     /// It forgot its binlogs and GTIDs.
@@ -60,7 +62,7 @@ pub enum TroubleKind {
 
 impl TroubleKind {
     /// All kinds.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::ServerChanged,
         Self::ClockJump,
         Self::NodeSlow,
@@ -80,6 +82,7 @@ impl TroubleKind {
         Self::AddressBalanced,
         Self::NoPrimary,
         Self::StillApplying,
+        Self::SpoolFull,
         Self::BinlogPurged,
         Self::BinlogReset,
         Self::GtidsLost,
@@ -171,6 +174,10 @@ impl TroubleKind {
                 "still-applying",
                 "Wait until the new primary has applied its relay log; if its SQL thread is stopped, start it: START REPLICA SQL_THREAD.",
             ),
+            Self::SpoolFull => (
+                "spool-full",
+                "Free space in this service's data directory; the transaction is then read again from its start.",
+            ),
             Self::BinlogPurged => (
                 "binlog-purged",
                 "Restore the missing binary logs on the node, or let another server of the group that still has them be the primary. Else remove the node and add it again with a new start, and provision downstream anew.",
@@ -208,6 +215,7 @@ impl CollectorError {
             Self::Resume(ResumeError::Reset { .. } | ResumeError::Rewritten { .. })
             | Self::Duplicate { .. }
             | Self::WentBack { .. } => TroubleKind::BinlogReset,
+            Self::Assemble(AssembleError::Spool { .. }) => TroubleKind::SpoolFull,
             Self::Assemble(_) => TroubleKind::BadBinlog,
             Self::Answer { .. } => TroubleKind::BadProtocol,
             Self::OtherServer { .. } => TroubleKind::AddressBalanced,
