@@ -6,7 +6,9 @@
 
 mod charset;
 mod ddl;
+mod history;
 mod lex;
+mod pending;
 mod reshape;
 mod route;
 mod table;
@@ -16,7 +18,9 @@ pub use ddl::{
     AlterTable, CreateTable, DatabaseChange, DdlEffect, DdlProblem, DdlStatement, Effect, Kind,
     NameRef, NameRole, Session, Statement, Unit, UnitTarget,
 };
+pub use history::{Change, History, HistoryError, Moment, Object, Record, SchemaKey, diff};
 pub use lex::LexMode;
+pub use pending::{Participant, Pending, PendingStatement, Verdict};
 pub use reshape::{Layout, LayoutError, Plan, PlanError, ReshapeError, Scratch, ValueError, holds};
 pub use route::{
     NameCase, RouteProblem, RouteRule, Routed, RoutedSchema, Router, Routes, is_system_schema,

@@ -212,7 +212,7 @@ impl Transcoder {
 
 /// A text in `charset` as UTF-8; what cannot be told is U+FFFD.
 #[must_use]
-pub fn to_utf8(charset: Charset, bytes: &[u8]) -> String {
+pub(crate) fn to_utf8(charset: Charset, bytes: &[u8]) -> String {
     let Some(coding) = Coding::of(charset).filter(|c| *c != Coding::Binary) else {
         return String::from_utf8_lossy(bytes).into_owned();
     };
@@ -228,7 +228,7 @@ pub fn to_utf8(charset: Charset, bytes: &[u8]) -> String {
 
 /// The text in `charset`, or `None` when it cannot be written there.
 #[must_use]
-pub fn from_utf8(charset: Charset, text: &str) -> Option<Vec<u8>> {
+pub(crate) fn from_utf8(charset: Charset, text: &str) -> Option<Vec<u8>> {
     let Some(coding) = Coding::of(charset).filter(|c| *c != Coding::Binary) else {
         return Some(text.as_bytes().to_vec());
     };

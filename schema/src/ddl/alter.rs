@@ -79,6 +79,13 @@ impl AlterTable {
         renamed.collect()
     }
 
+    /// Whether it takes rows away: it drops, truncates or exchanges partitions.
+    #[must_use]
+    pub fn takes_rows(&self) -> bool {
+        let mut items = self.items.iter();
+        items.any(|i| matches!(i.action, AlterAction::PartitionRows(_)))
+    }
+
     /// What the table is called afterwards, if it is renamed.
     #[must_use]
     pub fn new_name(&self) -> Option<&NameRef> {

@@ -251,8 +251,10 @@ impl Convert {
                 put_le(u64::from(new), *to, out);
             }
             Self::Set { bits, to } => {
-                let (old, mut new) = (read_le(bytes), 0_u64);
-                for bit in (0..64).filter(|b| old >> b & 1 == 1) {
+                let (mut old, mut new) = (read_le(bytes), 0_u64);
+                while old != 0 {
+                    let bit = old.trailing_zeros() as usize;
+                    old &= old - 1;
                     let to = bits.get(bit).copied().flatten().ok_or(NotListed)?;
                     new |= 1_u64.checked_shl(u32::from(to)).ok_or(NotListed)?;
                 }

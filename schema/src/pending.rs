@@ -1,0 +1,414 @@
+//! Logical statements that some physical tables have had and others have not.
+//!
+//! In: units of statements as they come from the nodes, each with the physical table it changed, and all physical tables of
+//! the logical one. Out: whether the logical statement is emitted here: an expanding one with the first, a contracting one
+//! with the last. The n-th occurrence on one table belongs to the n-th on every other. What is left is what an operator must
+//! see: which table, which statement, who has it, who has not, since when.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::ddl::{Effect, Kind, Unit};
+
+/// A physical table on a node; for statements about databases and the like, the node alone with empty names.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Participant {
+    /// The node's name.
+    pub node: String,
+    /// Schema on the node.
+    pub schema: String,
+    /// Table on the node.
+    pub table: String,
+}
+
+/// What to do with an occurrence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Emit the logical statement here.
+    Emit,
+    /// Others must have it first.
+    Wait,
+    /// It was emitted before.
+    Absorbed,
+    /// It does not flow.
+    Dropped,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Entry {
+    schema: String,
+    sql: String,
+    contract: bool,
+    removes_rows: bool,
+    tables: Vec<(String, String)>,
+    renamed: Vec<(String, String)>,
+    /// How often each has had it, less what all have had. A list, because JSON has no keys of several parts.
+    counts: Vec<(Participant, u64)>,
+    emitted: u64,
+    /// When the first had it, µs.
+    since: u64,
+}
+
+/// A statement that waits for some, for the status.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PendingStatement {
+    /// The logical tables, as `schema.table`.
+    pub tables: Vec<String>,
+    /// The logical statement.
+    pub statement: String,
+    /// Whether downstream has it: true for an expanding one, which the rest only follow.
+    pub emitted: bool,
+    /// Who has had it.
+    pub have: Vec<Participant>,
+    /// Who has not.
+    pub missing: Vec<Participant>,
+    /// Commit time of its first occurrence, µs.
+    pub since: u64,
+}
+
+/// All statements that are not complete. Its JSON is what a checkpoint keeps.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Pending {
+    open: BTreeMap<String, Entry>,
+}
+
+impl Pending {
+    /// `unit` came from `node` with commit time `time` (µs). `all` are the physical tables that make up the logical ones, on all
+    /// nodes (for statements without tables: the nodes); tables that the statement itself creates need not be among them.
+    pub fn observe(&mut self, unit: &Unit, node: &str, all: &[Participant], time: u64) -> Verdict {
+        if matches!(unit.effect, Effect::NodeLocal | Effect::Account) {
+            return Verdict::Dropped;
+        }
+        let contract = unit.effect != Effect::Expand;
+        let entry = self
+            .open
+            .entry(unit.identity.clone())
+            .or_insert_with(|| Entry::new(unit, contract, time));
+        let who = participant(unit, node);
+        entry.add(&who);
+        // Of copies, one is taken: nobody waits for the others.
+        let copies = unit.targets.iter().any(|t| t.broadcast);
+        let others = all.iter().filter(|p| !copies || p.node == node);
+        let least = others
+            .clone()
+            .chain([&who])
+            .map(|p| entry.count(p))
+            .min()
+            .unwrap_or(0);
+        let most = entry.counts.iter().map(|(_, n)| *n).max().unwrap_or(0);
+        let due = if contract { least } else { most };
+        let verdict = if due > entry.emitted {
+            Verdict::Emit
+        } else if contract && entry.emitted < entry.count(&who) {
+            Verdict::Wait
+        } else {
+            Verdict::Absorbed
+        };
+        entry.emitted = entry.emitted.max(due);
+        if others.chain([&who]).all(|p| entry.count(p) == most) {
+            self.open.remove(&unit.identity);
+        } else if least > 0 {
+            entry.settle(least, time);
+        }
+        verdict
+    }
+
+    /// Columns that a physical table calls by their new names already, while the logical table has the old ones: (old, new).
+    #[must_use]
+    pub fn renamed_columns(&self, who: &Participant) -> Vec<(String, String)> {
+        let had = self
+            .open
+            .values()
+            .filter(|e| e.contract && e.count(who) > e.emitted);
+        had.flat_map(|e| e.renamed.iter().cloned()).collect()
+    }
+
+    /// The statement that rows of this physical table come too early for: the table has had it, others have not, and when the
+    /// last has it the logical statement will take all rows away, these too. Passing them on would lose them.
+    #[must_use]
+    pub fn rows_would_be_lost(&self, who: &Participant) -> Option<&str> {
+        let mut open = self.open.values();
+        let entry = open.find(|e| e.removes_rows && e.count(who) > e.emitted);
+        entry.map(|e| e.sql.as_str())
+    }
+
+    /// For the status: `all` gives the physical tables of a logical one (schema, name), or all nodes for ("", "").
+    #[must_use]
+    pub fn statements(
+        &self,
+        all: &dyn Fn(&str, &str) -> Vec<Participant>,
+    ) -> Vec<PendingStatement> {
+        let statements = self.open.values().map(|entry| {
+            let mut everyone: Vec<Participant> =
+                (entry.tables.iter()).flat_map(|(s, t)| all(s, t)).collect();
+            if entry.tables.is_empty() {
+                everyone = all("", "");
+            }
+            let most = entry.counts.iter().map(|(_, n)| *n).max().unwrap_or(0);
+            let (have, missing) = everyone.into_iter().partition(|p| entry.count(p) == most);
+            PendingStatement {
+                tables: entry
+                    .tables
+                    .iter()
+                    .map(|(s, t)| format!("{s}.{t}"))
+                    .collect(),
+                statement: entry.sql.clone(),
+                emitted: entry.emitted >= most,
+                have,
+                missing,
+                since: entry.since,
+            }
+        });
+        statements.collect()
+    }
+
+    /// How many statements are not complete.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.open.len()
+    }
+
+    /// Whether all are.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.open.is_empty()
+    }
+
+    /// Nodes or tables are gone for good: nobody waits for them any longer. Answers identities of statements that are due now
+    /// because of it; the caller emits them at the place of the removal.
+    pub fn forget(
+        &mut self,
+        gone: &dyn Fn(&Participant) -> bool,
+        all: &dyn Fn(&str, &str) -> Vec<Participant>,
+    ) -> Vec<(String, String)> {
+        let mut due = Vec::new();
+        self.open.retain(|_, entry| {
+            entry.counts.retain(|(p, _)| !gone(p));
+            let mut everyone: Vec<Participant> =
+                entry.tables.iter().flat_map(|(s, t)| all(s, t)).collect();
+            if entry.tables.is_empty() {
+                everyone = all("", "");
+            }
+            everyone.retain(|p| !gone(p));
+            let least = everyone.iter().map(|p| entry.count(p)).min().unwrap_or(0);
+            if least > entry.emitted {
+                due.push((entry.schema.clone(), entry.sql.clone()));
+                entry.emitted = least;
+            }
+            let most = entry.counts.iter().map(|(_, n)| *n).max().unwrap_or(0);
+            least < most
+        });
+        due
+    }
+}
+
+impl Entry {
+    fn new(unit: &Unit, contract: bool, since: u64) -> Self {
+        let kind = &unit.statement.kind;
+        Self {
+            schema: unit.statement.default_schema().to_owned(),
+            sql: unit.statement.sql().to_owned(),
+            contract,
+            removes_rows: match kind {
+                Kind::Truncate(_) | Kind::DropTable { .. } | Kind::DropDatabase(_) => true,
+                Kind::AlterTable(alter) => alter.takes_rows(),
+                _ => false,
+            },
+            tables: unit.targets.iter().map(|t| t.logical.clone()).collect(),
+            renamed: match kind {
+                Kind::AlterTable(alter) => alter.renamed_columns(),
+                _ => Vec::new(),
+            },
+            counts: Vec::new(),
+            emitted: 0,
+            since,
+        }
+    }
+
+    fn count(&self, who: &Participant) -> u64 {
+        let found = self.counts.iter().find(|(p, _)| p == who);
+        found.map_or(0, |(_, n)| *n)
+    }
+
+    fn add(&mut self, who: &Participant) {
+        match self.counts.iter_mut().find(|(p, _)| p == who) {
+            Some((_, n)) => *n += 1,
+            None => self.counts.push((who.clone(), 1)),
+        }
+    }
+
+    /// Takes off what all have had.
+    fn settle(&mut self, least: u64, time: u64) {
+        for (_, n) in &mut self.counts {
+            *n = n.saturating_sub(least);
+        }
+        self.counts.retain(|(_, n)| *n > 0);
+        self.emitted = self.emitted.saturating_sub(least);
+        self.since = time;
+    }
+}
+
+fn participant(unit: &Unit, node: &str) -> Participant {
+    let physical = unit.targets.first().map(|t| t.physical.clone());
+    let (schema, table) = physical.unwrap_or_default();
+    Participant {
+        node: node.to_owned(),
+        schema,
+        table,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ddl::{Session, Statement};
+    use crate::route::{NameCase, RouteRule, Routes};
+
+    fn routes() -> Routes {
+        let rules = [
+            RouteRule::Map {
+                from: "s_*.t_*".to_owned(),
+                to: "s.t".to_owned(),
+            },
+            RouteRule::Broadcast {
+                from: "s_*.city".to_owned(),
+                to: Some("s.city".to_owned()),
+            },
+        ];
+        Routes::compile(&rules).unwrap()
+    }
+
+    fn unit(table: u32, sql: &str) -> Unit {
+        let sql = sql.replace('#', &format!("t_{table}"));
+        let statement = Statement::parse(&sql, Session::in_schema("s_1"));
+        let mut units = statement
+            .units(&routes(), NameCase::Exact, &|_, _| None)
+            .unwrap();
+        assert_eq!(units.len(), 1);
+        units.remove(0)
+    }
+
+    fn who(node: &str, table: u32) -> Participant {
+        Participant {
+            node: node.to_owned(),
+            schema: "s_1".to_owned(),
+            table: format!("t_{table}"),
+        }
+    }
+
+    fn all() -> Vec<Participant> {
+        [("dn1", 1), ("dn1", 2), ("dn2", 3), ("dn2", 4)]
+            .map(|(n, t)| who(n, t))
+            .into()
+    }
+
+    fn run(pending: &mut Pending, order: [(&str, u32); 4], sql: &str) -> Vec<Verdict> {
+        let each = order
+            .into_iter()
+            .map(|(node, table)| pending.observe(&unit(table, sql), node, &all(), 7));
+        each.collect()
+    }
+
+    const ORDER: [(&str, u32); 4] = [("dn2", 4), ("dn1", 1), ("dn1", 2), ("dn2", 3)];
+
+    #[test]
+    fn expanding_with_the_first_contracting_with_the_last() {
+        use Verdict::{Absorbed, Emit, Wait};
+        let mut p = Pending::default();
+        assert_eq!(
+            run(&mut p, ORDER, "ALTER TABLE # ADD c INT"),
+            [Emit, Absorbed, Absorbed, Absorbed]
+        );
+        assert_eq!(
+            run(&mut p, ORDER, "ALTER TABLE # DROP c"),
+            [Wait, Wait, Wait, Emit]
+        );
+        assert_eq!(
+            run(&mut p, ORDER, "CREATE TABLE # (id INT)"),
+            [Emit, Absorbed, Absorbed, Absorbed]
+        );
+        assert!(p.is_empty(), "{p:?}");
+    }
+
+    #[test]
+    fn a_statement_may_come_again_before_all_have_it() {
+        use Verdict::{Absorbed, Emit, Wait};
+        let (mut p, add, drop) = (
+            Pending::default(),
+            "ALTER TABLE # ADD c INT",
+            "ALTER TABLE # DROP c",
+        );
+        let mut see = |table, node, sql| p.observe(&unit(table, sql), node, &all(), 1);
+        let steps = [
+            (1, "dn1", add, Emit),
+            (1, "dn1", drop, Wait),
+            (1, "dn1", add, Emit),
+        ];
+        for (table, node, sql, want) in steps {
+            assert_eq!(see(table, node, sql), want);
+        }
+        for (table, node) in [(2, "dn1"), (3, "dn2"), (4, "dn2")] {
+            assert_eq!(see(table, node, add), Absorbed);
+            assert_eq!(see(table, node, drop), if table == 4 { Emit } else { Wait });
+            assert_eq!(see(table, node, add), Absorbed);
+        }
+        assert!(p.is_empty());
+    }
+
+    #[test]
+    fn the_stuck_are_named_and_state_survives() {
+        let mut p = Pending::default();
+        p.observe(
+            &unit(1, "ALTER TABLE # RENAME COLUMN a TO b"),
+            "dn1",
+            &all(),
+            5,
+        );
+        p.observe(&unit(3, "TRUNCATE #"), "dn2", &all(), 6);
+        let json = serde_json::to_string(&p).unwrap();
+        let mut p: Pending = serde_json::from_str(&json).unwrap();
+        let stuck = p.statements(&|_, _| all());
+        assert_eq!(stuck.len(), 2);
+        let rename = stuck
+            .iter()
+            .find(|s| s.statement.contains("RENAME"))
+            .unwrap();
+        assert_eq!(rename.tables, ["s.t"]);
+        assert_eq!(rename.have, [who("dn1", 1)]);
+        assert_eq!(rename.missing.len(), 3);
+        assert_eq!((rename.since, rename.emitted), (5, false));
+        assert_eq!(
+            p.renamed_columns(&who("dn1", 1)),
+            [("a".to_owned(), "b".to_owned())]
+        );
+        assert!(p.renamed_columns(&who("dn1", 2)).is_empty());
+        assert!(
+            p.rows_would_be_lost(&who("dn2", 3))
+                .unwrap()
+                .contains("TRUNCATE")
+        );
+        assert!(p.rows_would_be_lost(&who("dn1", 1)).is_none());
+        // The others are gone for good: what waited for them is due.
+        let gone = |x: &Participant| *x != who("dn2", 3);
+        let due = p.forget(&gone, &|_, _| all());
+        assert_eq!(due.len(), 1);
+        assert!(due[0].1.contains("TRUNCATE"));
+    }
+
+    #[test]
+    fn copies_are_taken_from_one_and_local_statements_dropped() {
+        let mut p = Pending::default();
+        let statement = Statement::parse("DROP TABLE city", Session::in_schema("s_1"));
+        let units = statement
+            .units(&routes(), NameCase::Exact, &|_, _| None)
+            .unwrap();
+        assert_eq!(p.observe(&units[0], "dn1", &[], 1), Verdict::Emit);
+        let grant = Statement::parse("GRANT SELECT ON *.* TO a", Session::in_schema(""));
+        let units = grant
+            .units(&routes(), NameCase::Exact, &|_, _| None)
+            .unwrap();
+        assert_eq!(p.observe(&units[0], "dn1", &[], 1), Verdict::Dropped);
+    }
+}
