@@ -254,14 +254,30 @@ impl Job {
     }
 
     fn cannot_read(&self, error: &ReadError) -> SqlError {
-        tracing::error!(%error, "a binlog file cannot be read");
-        self.stream.fatal(dump_text::IO)
+        self.stream.fatal(&why_unreadable(error))
     }
 }
 
 fn unreadable(error: &ReadError) -> SqlError {
+    errors::dump_fatal(why_unreadable(error))
+}
+
+/// Stands between MySQL's text and what is wrong with the head of a file.
+const HEAD_DAMAGED: &str = ": the head of ";
+
+/// What a client is told. A damaged head is named with file and position; a file that is gone is MySQL's unknown file.
+fn why_unreadable(error: &ReadError) -> String {
+    if matches!(
+        error,
+        ReadError::Purged { .. } | ReadError::NoSuchFile { .. }
+    ) {
+        return dump_text::UNKNOWN_FILE.to_owned();
+    }
     tracing::error!(%error, "a binlog file cannot be read");
-    errors::dump_fatal(dump_text::IO)
+    match error {
+        ReadError::Damaged { .. } => format!("{}{HEAD_DAMAGED}{error}", dump_text::IO),
+        _ => dump_text::IO.to_owned(),
+    }
 }
 
 /// The loop of one dump.
@@ -426,6 +442,12 @@ impl Tail<'_> {
         let (code, reason) = (error.code, error.message.as_str());
         if self.is_damage(&job, reason) {
             tracing::error!(code, reason, "the dump ends: a binlog file is damaged");
+            let what = reason.split(';').next().unwrap_or(reason);
+            // A file whose head is damaged is known to the log already, and is not the stream's file yet.
+            if !what.contains(HEAD_DAMAGED) {
+                let (file, offset) = (job.stream.file(), job.stream.offset());
+                self.server.log.report_damage(file, offset, what);
+            }
         } else {
             warn!(code, reason, "the dump ends");
         }

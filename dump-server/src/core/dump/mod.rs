@@ -103,4 +103,6 @@ impl DumpRequest {
 }
 
 #[cfg(test)]
+mod damage;
+#[cfg(test)]
 mod tests;

@@ -235,6 +235,11 @@ impl DumpStream {
         let end = self.offset + bytes.len() as u64;
         let event = RawEvent::parse(bytes, alg)
             .map_err(|_| self.fatal_at(dump_text::BAD_CHECKSUM, self.offset, end))?;
+        if event.header.event_type == EventType::FORMAT_DESCRIPTION {
+            // A file has one, at its start. Here the type is what is damaged, and such an event is judged by its own word
+            // for the checksum.
+            return Err(self.fatal_at(dump_text::BAD_CHECKSUM, self.offset, end));
+        }
         if self.skip.is_some() && !self.wanted(&event, end)? {
             return Ok(());
         }
