@@ -11,6 +11,7 @@ mod history;
 mod latency;
 mod merge;
 mod micro;
+mod parallel;
 mod proc;
 mod replay;
 mod rng;
@@ -125,6 +126,11 @@ enum Command {
         #[arg(long, default_value = "/var/tmp")]
         disk: PathBuf,
     },
+    /// Apply the same stream on a replica with four workers and on one with a single worker
+    Parallel {
+        #[arg(long, default_value_t = 20_000)]
+        transactions: u64,
+    },
     /// Measure framing, assembling, merging and encoding by themselves, on one core
     Micro {
         #[command(flatten)]
@@ -207,6 +213,10 @@ fn run(command: Command) -> Result<()> {
             print!("{}", latency::render(&latency::run(count, &disk).await?));
             Ok(())
         }),
+        Command::Parallel { transactions } => {
+            println!("{}", runtime()?.block_on(parallel::run(transactions))?);
+            Ok(())
+        }
         Command::Micro { data } => {
             let dir = tempfile::tempdir_in(world::tmpfs())?;
             print!("{}", micro::render(&micro::run(&data.plan(), dir.path())?));
