@@ -34,8 +34,8 @@ pub(crate) fn events(name: &str) -> BTreeMap<String, Vec<Rows>> {
             continue;
         }
         let map: Vec<u8> = maps[&id].clone();
-        let table = TableMap::parse(&map).unwrap().table;
-        let table = String::from_utf8(table.to_vec()).unwrap();
+        let table = TableMap::parse(&map).expect("real").table;
+        let table = String::from_utf8(table.to_vec()).expect("real");
         out.entry(table).or_default().push(Rows {
             map,
             event_type: raw.header.event_type,
@@ -55,7 +55,7 @@ pub(crate) fn tables(name: &str) -> HashMap<String, Table> {
 
 /// A table map with `MINIMAL` metadata, as the server would have written it.
 fn minimal(map: &TableMap<'_>) -> (Vec<u8>, Layout) {
-    let mut layout = Layout::of_event(map, None).unwrap();
+    let mut layout = Layout::of_event(map, None).expect("real");
     layout.full = false;
     (
         layout.table_map(map.table_id, map.flags, map.schema, map.table),
@@ -69,31 +69,39 @@ fn table_maps_are_those_of_the_server() {
     for file in ["types", "reshape"] {
         let tables = tables(&format!("{file}.txt"));
         for (name, events) in events(&format!("{file}.binlog")) {
-            let map = TableMap::parse(&events[0].map).unwrap();
+            let map = TableMap::parse(&events[0].map).expect("real");
             let table = &tables[&name];
             let layout = Layout::of_table(table);
             let written = layout.table_map(map.table_id, map.flags, map.schema, map.table);
-            let written = TableMap::parse(&written).unwrap();
+            let written = TableMap::parse(&written).expect("real");
             assert_eq!(
-                written.optional_metadata().unwrap(),
-                map.optional_metadata().unwrap(),
+                written.optional_metadata().expect("real"),
+                map.optional_metadata().expect("real"),
                 "{name}"
             );
             assert_eq!(written, map, "{name}");
             // The event alone gives the same, but for what no event has.
-            let of_event = Layout::of_event(&map, Some(table)).unwrap();
-            assert_eq!(Plan::new(&of_event, &layout, &[]).unwrap(), None, "{name}");
+            let of_event = Layout::of_event(&map, Some(table)).expect("real");
+            assert_eq!(
+                Plan::new(&of_event, &layout, &[]).expect("real"),
+                None,
+                "{name}"
+            );
             let again = of_event.table_map(map.table_id, map.flags, map.schema, map.table);
             assert_eq!(again, events[0].map, "{name}");
             // Without names, the known table gives them; another one contradicts.
             let (bytes, _) = minimal(&map);
-            let map = TableMap::parse(&bytes).unwrap();
+            let map = TableMap::parse(&bytes).expect("real");
             assert!(matches!(
                 Layout::of_event(&map, None),
                 Err(LayoutError::Unknown { .. })
             ));
-            let known = Layout::of_event(&map, Some(table)).unwrap();
-            assert_eq!(Plan::new(&known, &layout, &[]).unwrap(), None, "{name}");
+            let known = Layout::of_event(&map, Some(table)).expect("real");
+            assert_eq!(
+                Plan::new(&known, &layout, &[]).expect("real"),
+                None,
+                "{name}"
+            );
             let mut other = table.clone();
             other.columns[0].nullable ^= true;
             let error = Layout::of_event(&map, Some(&other)).unwrap_err();
@@ -110,8 +118,8 @@ fn table_maps_are_those_of_the_server() {
 #[test]
 fn every_type_passes_through_a_permutation_and_back() {
     for (name, events) in events("types.binlog") {
-        let map = TableMap::parse(&events[0].map).unwrap();
-        let straight = Layout::of_event(&map, None).unwrap();
+        let map = TableMap::parse(&events[0].map).expect("real");
+        let straight = Layout::of_event(&map, None).expect("real");
         let mut turned = straight.clone();
         turned.columns.reverse();
         let last = straight.columns.len() as u32 - 1;
@@ -119,8 +127,8 @@ fn every_type_passes_through_a_permutation_and_back() {
             .primary_key
             .iter_mut()
             .for_each(|(at, _)| *at = last - *at);
-        let there = Plan::new(&straight, &turned, &[]).unwrap();
-        let back = Plan::new(&turned, &straight, &[]).unwrap();
+        let there = Plan::new(&straight, &turned, &[]).expect("real");
+        let back = Plan::new(&turned, &straight, &[]).expect("real");
         let (Some(there), Some(back)) = (there, back) else {
             assert_eq!(straight.columns.len(), 1);
             continue;
@@ -138,10 +146,10 @@ fn every_type_passes_through_a_permutation_and_back() {
                     &mut scratch,
                     &mut middle,
                 )
-                .unwrap();
+                .expect("real");
             assert_ne!(middle, rows.body, "{name}");
             back.rows(rows.event_type, &middle, id, 0, &mut scratch, &mut end)
-                .unwrap();
+                .expect("real");
             assert_eq!(end, rows.body, "{name}");
         }
     }
@@ -160,12 +168,12 @@ fn reshaped_rows_are_those_of_the_server() {
             assert_eq!(a.event_type, b.event_type, "{name}");
             kinds.insert(a.event_type.name());
             let (map, want) = (
-                TableMap::parse(&a.map).unwrap(),
-                TableMap::parse(&b.map).unwrap(),
+                TableMap::parse(&a.map).expect("real"),
+                TableMap::parse(&b.map).expect("real"),
             );
-            let layout = Layout::of_event(&map, None).unwrap();
+            let layout = Layout::of_event(&map, None).expect("real");
             let plan = Plan::new(&layout, &Layout::of_table(&tables[&to_name]), &[]);
-            let plan = plan.unwrap().expect("they differ");
+            let plan = plan.expect("real").expect("they differ");
             assert_eq!(
                 plan.table_map(want.table_id, want.flags, want.schema, want.table),
                 b.map,
@@ -204,9 +212,9 @@ fn layout(definition: &str) -> Layout {
 fn reshape(table: &str, to: &str) -> Result<Vec<u8>, ReshapeError> {
     let all = events("types.binlog");
     let rows = &all[table][0];
-    let from = Layout::of_event(&TableMap::parse(&rows.map).unwrap(), None).unwrap();
+    let from = Layout::of_event(&TableMap::parse(&rows.map).expect("real"), None).expect("real");
     let plan = Plan::new(&from, &layout(to), &[])
-        .unwrap()
+        .expect("real")
         .expect("they differ");
     let mut out = Vec::new();
     plan.rows(
@@ -220,10 +228,13 @@ fn reshape(table: &str, to: &str) -> Result<Vec<u8>, ReshapeError> {
     Ok(out)
 }
 
+/// Whether an error is the right one.
+type Judge = Box<dyn Fn(&ReshapeError) -> bool>;
+
 #[test]
 fn what_does_not_fit_is_named() {
     let value = |error| move |e: &ReshapeError| matches!(e, ReshapeError::Value { error: e, .. } if *e == error);
-    let cases: Vec<(&str, &str, Box<dyn Fn(&ReshapeError) -> bool>)> = vec![
+    let cases: Vec<(&str, &str, Judge)> = vec![
         (
             "ints",
             "id INT PRIMARY KEY, g SMALLINT",
@@ -322,16 +333,18 @@ fn a_pending_rename_is_followed() {
         ("b".to_owned(), "a".to_owned()),
     ];
     let plan = Plan::new(&from, &to, &swapped)
-        .unwrap()
+        .expect("real")
         .expect("names differ");
     assert!(plan.cut_columns().is_empty() && plan.filled_columns().next().is_none());
     let from = layout("id INT PRIMARY KEY, new INT");
     let to = layout("id INT PRIMARY KEY, old INT");
-    let without = Plan::new(&from, &to, &[]).unwrap().unwrap();
+    let without = Plan::new(&from, &to, &[]).expect("real").expect("real");
     assert_eq!(without.cut_columns(), ["new"]);
     assert_eq!(without.filled_columns().collect::<Vec<_>>(), ["old"]);
     let renamed = [("old".to_owned(), "new".to_owned())];
-    let plan = Plan::new(&from, &to, &renamed).unwrap().unwrap();
+    let plan = Plan::new(&from, &to, &renamed)
+        .expect("real")
+        .expect("real");
     assert!(plan.cut_columns().is_empty());
 }
 
@@ -339,15 +352,18 @@ fn a_pending_rename_is_followed() {
 fn columns_without_a_value_are_left_out_where_a_replica_would_compare_them() {
     let all = events("reshape.binlog");
     let to = "added INT DEFAULT 7, id INT, now TIMESTAMP DEFAULT CURRENT_TIMESTAMP, old VARCHAR(5), a INT, b INT, c VARCHAR(9)";
-    let from =
-        Layout::of_event(&TableMap::parse(&all["shape_from"][0].map).unwrap(), None).unwrap();
+    let from = Layout::of_event(
+        &TableMap::parse(&all["shape_from"][0].map).expect("real"),
+        None,
+    )
+    .expect("real");
     for (key, want) in [
         ("", [0xff, 0b111_1010, 0b111_1011]),
         (", PRIMARY KEY (id)", [0xff, 0b111_1011, 0b111_1011]),
     ] {
         let plan = Plan::new(&from, &layout(&format!("{to}{key}")), &[])
-            .unwrap()
-            .unwrap();
+            .expect("real")
+            .expect("real");
         let bits: Vec<u8> = (all["shape_from"].iter().take(2))
             .flat_map(|rows| {
                 let mut out = Vec::new();
@@ -359,8 +375,9 @@ fn columns_without_a_value_are_left_out_where_a_replica_would_compare_them() {
                     &mut Scratch::default(),
                     &mut out,
                 )
-                .unwrap();
-                let header = tributary_binlog::RowsHeader::parse(rows.event_type, &out).unwrap();
+                .expect("real");
+                let header =
+                    tributary_binlog::RowsHeader::parse(rows.event_type, &out).expect("real");
                 [
                     Some(header.columns_before[0]),
                     header.columns_after.map(|c| c[0]),
@@ -378,8 +395,9 @@ fn damaged_rows_are_refused_and_never_panic() {
     for (name, from) in all.iter().filter(|(n, _)| n.ends_with("_from")) {
         let to = Layout::of_table(&tables[&name.replace("_from", "_to")]);
         for rows in from {
-            let layout = Layout::of_event(&TableMap::parse(&rows.map).unwrap(), None).unwrap();
-            let plan = Plan::new(&layout, &to, &[]).unwrap().unwrap();
+            let layout =
+                Layout::of_event(&TableMap::parse(&rows.map).expect("real"), None).expect("real");
+            let plan = Plan::new(&layout, &to, &[]).expect("real").expect("real");
             for cut in 0..rows.body.len() {
                 let mut scratch = Scratch::default();
                 let _ = plan.rows(

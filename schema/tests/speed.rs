@@ -13,7 +13,7 @@ const BYTES: usize = 60 << 20;
 /// Seconds this thread has had a processor: other work on the machine does not count.
 fn cpu_seconds() -> f64 {
     let stat = fs::read_to_string("/proc/thread-self/schedstat").expect("Linux");
-    let nanos: f64 = stat.split(' ').next().unwrap().parse().unwrap();
+    let nanos: f64 = stat.split(' ').next().expect("real").parse().expect("real");
     nanos / 1e9
 }
 
@@ -31,9 +31,10 @@ fn speed() {
     let (tables, all) = (tables("reshape.txt"), events("reshape.binlog"));
     for name in ["ints", "shape", "texts", "nums", "times", "lists"] {
         let rows = &all[&format!("{name}_from")][0];
-        let from = Layout::of_event(&TableMap::parse(&rows.map).unwrap(), None).unwrap();
+        let from =
+            Layout::of_event(&TableMap::parse(&rows.map).expect("real"), None).expect("real");
         let to = Layout::of_table(&tables[&format!("{name}_to")]);
-        let plan = Plan::new(&from, &to, &[]).unwrap().unwrap();
+        let plan = Plan::new(&from, &to, &[]).expect("real").expect("real");
         let header = 6 + 2 + 2 + 1 + from.columns.len().div_ceil(8);
         let body = long(&rows.body, header, 8192 / rows.body.len() + 1);
         let (mut scratch, mut out) = (Scratch::default(), Vec::new());
@@ -42,7 +43,7 @@ fn speed() {
         while done < BYTES {
             out.clear();
             plan.rows(rows.event_type, &body, 1, 0, &mut scratch, &mut out)
-                .unwrap();
+                .expect("real");
             done += body.len();
         }
         let seconds = cpu_seconds() - started;

@@ -5,7 +5,7 @@
 
 use super::alter::{AlterAction, AlterItem, AlterTable};
 use super::statement::{Kind, Statement};
-use crate::charset::Charset;
+use crate::charset::{Charset, Collation};
 use crate::reshape;
 use crate::route::is_system_schema;
 use crate::table::{Column, DataType, KeyKind, Table};
@@ -105,7 +105,7 @@ pub(super) fn item_effect(item: &AlterItem, table: Option<&Table>) -> Option<Eff
             old.map_or(Expand, |old| change_effect(old, &new))
         }
         A::Convert(charset, collate) => {
-            let to = collate.and_then(|c| c.charset()).or(*charset);
+            let to = collate.and_then(Collation::charset).or(*charset);
             to.map_or(Expand, |to| convert_effect(table, to))
         }
         _ => Expand,

@@ -9,9 +9,12 @@
 mod alter;
 mod column;
 mod create;
+mod default;
 mod effect;
+mod halves;
 mod legacy;
 mod reader;
+mod rewrite;
 mod statement;
 #[cfg(test)]
 mod tests;

@@ -128,7 +128,9 @@ fn statement() -> impl Strategy<Value = String> {
     ]
 }
 
-fn answers(h: &History, gno: u64) -> (Vec<(String, String, Object)>, Vec<(String, Collation)>) {
+type Answers = (Vec<(String, String, Object)>, Vec<(String, Collation)>);
+
+fn answers(h: &History, gno: u64) -> Answers {
     let objects = h
         .objects(gno)
         .map(|(s, n, o)| (s.to_owned(), n.to_owned(), o.clone()));

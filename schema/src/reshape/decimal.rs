@@ -73,7 +73,7 @@ pub(super) fn read(bytes: &[u8], precision: u8, scale: u8) -> Option<Number> {
     let mut rest: &[u8] = copy;
     let groups = whole.div_ceil(9);
     for at in (0..groups).rev() {
-        let digits = if at + 1 == groups && whole % 9 > 0 {
+        let digits = if at + 1 == groups && !whole.is_multiple_of(9) {
             whole % 9
         } else {
             9
@@ -110,7 +110,7 @@ fn put_parts(number: &Number, whole: usize, scale: usize, out: &mut Vec<u8>) -> 
         return None;
     }
     for at in (0..groups).rev() {
-        let digits = if at + 1 == groups && whole % 9 > 0 {
+        let digits = if at + 1 == groups && !whole.is_multiple_of(9) {
             whole % 9
         } else {
             9

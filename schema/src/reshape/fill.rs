@@ -78,7 +78,7 @@ fn counted(column: &Column, mut value: Vec<u8>) -> Option<Vec<u8>> {
                         .map_or(0, |at| at + 1),
                 ),
                 DataType::Binary(_) => {
-                    value.truncate(value.iter().rposition(|b| *b != 0).map_or(0, |at| at + 1))
+                    value.truncate(value.iter().rposition(|b| *b != 0).map_or(0, |at| at + 1));
                 }
                 _ => {}
             }

@@ -11,6 +11,7 @@ mod holds;
 mod layout;
 mod plan;
 mod rows;
+mod table_map;
 mod temporal;
 
 pub use convert::ValueError;

@@ -225,7 +225,7 @@ pub(super) fn datetime(seconds: u32, fsp: u8) -> Vec<u8> {
     } else {
         (year + era * 400 + 1, m - 9)
     };
-    let time = (clock / 3600) << 12 | (clock / 60 % 60) << 6 | clock % 60;
+    let time = (clock / 3600) << 12 | (clock / 60 % 60) << 6 | (clock % 60);
     let mut out = Vec::new();
     put_be(
         ((y * 13 + m) << 5 | d) << 17 | time | 0x80_0000_0000,
