@@ -33,7 +33,7 @@ impl std::fmt::Debug for Claim {
 }
 
 impl Claim {
-    /// Opens the directory with its index database; see [`open`].
+    /// Opens the directory with its index database; see [`crate::open`].
     pub fn open(self, kv: Arc<dyn Kv>) -> Result<Opened, OpenError> {
         let Self {
             disk,

@@ -291,14 +291,12 @@ fn a_full_disk_is_waited_for_at_every_write() {
 /// The first failure is the last thing that happens: no write, no sync, nothing is tried again.
 fn final_at_every_change(kind: Kind) -> u64 {
     let whole = whole();
-    let mut faults = 0;
     for after in 0.. {
         let (faulty, mut opened) = faulty(kind, after);
         let Err(failed) = group(&mut opened) else {
             assert!(!faulty.fault.happened());
-            return faults;
+            return after;
         };
-        faults += 1;
         assert!(
             !failed.is_full() && failed.class() == ErrorClass::Halt,
             "{failed}"
