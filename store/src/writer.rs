@@ -206,7 +206,8 @@ impl LogWriter {
     }
 
     /// Encodes `batch` behind what was appended before. Nothing of it is visible or durable before the next
-    /// [`LogWriter::commit`]. A file that has reached its size is finished behind the transaction that reached it.
+    /// [`LogWriter::commit`]. A file that has reached its size is finished behind the transaction that reached it. After
+    /// [`WriteError::Full`] nothing appended since the last commit is left: append all of it again.
     pub fn append(&mut self, batch: &MergedBatch) -> Result<(), WriteError> {
         self.check_poison()?;
         let result = batch.txns.iter().try_for_each(|txn| self.append_txn(txn));
@@ -217,7 +218,8 @@ impl LogWriter {
         self.settle(result)
     }
 
-    /// Makes everything appended so far durable, then visible. Without anything new it does nothing.
+    /// Makes everything appended so far durable, then visible. Without anything new it does nothing. After
+    /// [`WriteError::Full`] as for [`LogWriter::append`].
     pub fn commit(&mut self) -> Result<DurableEnd, WriteError> {
         self.check_poison()?;
         let result = self.commit_group();
