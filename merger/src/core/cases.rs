@@ -272,3 +272,22 @@ fn a_branch_rolled_back_behind_a_gate_holds_nothing_up() {
     assert_eq!(s.run().unwrap(), ["gate@0+gate@1", "torn@2"]);
     assert_eq!((s.merger.waiting(), s.merger.blocked()), (0, vec![]));
 }
+
+#[test]
+fn a_commit_by_hand_behind_a_gate_does_not_take_the_timestamp_of_an_earlier_use_of_its_xid() {
+    let mut s = Story::new(3, OrderMode::Tso);
+    s.prepare(0, "gate");
+    s.prepare(1, "gate");
+    s.commit(0, "gate", None);
+    s.prepare(2, "hold");
+    s.prepare(0, "g");
+    s.commit(0, "g", Some(700));
+    s.prepare(0, "g");
+    s.commit(0, "g", None);
+    s.commit(1, "gate", None);
+    s.rollback(2, "hold");
+    assert_eq!(s.run().unwrap(), ["gate@0+gate@1", "g@0", "g@0"]);
+    let tsos: Vec<u64> = s.out.iter().map(|t| t.key.tso.micros()).collect();
+    assert_eq!(tsos, [0, 700, 700]);
+    assert!(s.out[1].key < s.out[2].key);
+}

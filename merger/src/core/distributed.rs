@@ -198,7 +198,8 @@ impl Merger {
         if let Some(floor) = floor {
             self.bound(id, floor, clock);
         }
-        if let Some(tso) = self.waits_at(id, &xid, resolved.floor.tso) {
+        // Behind a gate, the sibling is looked for when the floor is known: an earlier use of the xid lies below it.
+        if let Some(tso) = floor.and_then(|floor| self.waits_at(id, &xid, floor.tso)) {
             self.decide_at(id, tso)?;
         }
         self.work.push(Work::Check(id));
@@ -475,8 +476,12 @@ impl Merger {
         };
         member.floor = Some(floor);
         if matches!(member.outcome, Outcome::Committed(..)) {
-            let clock = member.clock;
+            let (clock, xid) = (member.clock, member.xid);
             self.bound(id, floor, clock);
+            let undecided = self.groups.get(id).is_some_and(|g| g.decided.is_none());
+            if let Some(tso) = self.waits_at(id, &xid, floor.tso).filter(|_| undecided) {
+                self.decide_at(id, tso)?;
+            }
         }
         self.work.push(Work::Check(id));
         self.groups.remove_if_done(id);
