@@ -111,6 +111,16 @@ pub enum RouteProblem {
         /// The rule.
         rule: String,
     },
+    /// A table that no rule matches is in a database that other rules send elsewhere: `CREATE DATABASE` follows them.
+    #[error(
+        "table {table} matches no route, but its database goes to `{to}`, so it has none downstream; route or ignore it, too"
+    )]
+    DatabaseMoves {
+        /// The table.
+        table: String,
+        /// Where its database goes.
+        to: String,
+    },
     /// A logical table is fed both by parts and by broadcast tables.
     #[error("table {table} is made of parts by route `{parts}` and of copies by route `{copies}`")]
     PartsAndCopies {
@@ -361,6 +371,14 @@ impl Routes {
             targets.entry(target).or_default()[slot].get_or_insert(*first);
         }
         self.check_targets(&targets, &unrouted, &mut problems);
+        for (schema, table) in &unrouted {
+            if let RoutedSchema::Logical(to) = self.route_schema(schema, case)
+                && to != *schema
+            {
+                let table = name(schema, table);
+                problems.push(RouteProblem::DatabaseMoves { table, to });
+            }
+        }
         let unused = self.rules.iter().zip(&used).filter(|(_, used)| !**used);
         problems.extend(unused.map(|(rule, _)| RouteProblem::MatchesNothing {
             rule: rule.exact.text().to_owned(),

@@ -178,4 +178,10 @@ fn conflicts_are_lines() {
             .check([("shop_1", "orders_1")], NameCase::Exact)
             .is_empty()
     );
+    let lines = clean.check(
+        [("shop_1", "orders_1"), ("shop_1", "other")],
+        NameCase::Exact,
+    );
+    assert_eq!(lines.len(), 1);
+    assert!(lines[0].to_string().contains("its database goes to `shop`"));
 }
