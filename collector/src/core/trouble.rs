@@ -60,34 +60,135 @@ pub enum TroubleKind {
     BadBinlog,
 }
 
+/// Name and advice of each kind, in the order of the kinds.
+const WORDS: [(TroubleKind, &str, &str); 24] = [
+    (
+        TroubleKind::ServerChanged,
+        "server-changed",
+        "Nothing, if the node was moved, restored or failed over on purpose: its GTID sets were compared and go on. Otherwise find out who answers at its address.",
+    ),
+    (
+        TroubleKind::ClockJump,
+        "clock-jump",
+        "Check NTP on the node and on this machine. The order of transactions does not depend on clocks; lag figures and the commit times written downstream do.",
+    ),
+    (
+        TroubleKind::NodeSlow,
+        "node-slow",
+        "Look at the node's load and disks, and at the network between it and this machine.",
+    ),
+    (
+        TroubleKind::WrongSettings,
+        "wrong-settings",
+        "Run the statements that the text names. Sessions keep their own values of binlog_format and binlog_row_image until they reconnect.",
+    ),
+    (
+        TroubleKind::ErrantTransactions,
+        "errant-transactions",
+        "Before this server may become the primary: commit empty transactions with these GTIDs on the primary (if the changes do not matter), or provision the server anew from the primary.",
+    ),
+    (
+        TroubleKind::TwoPrimaries,
+        "two-primaries",
+        "Make all servers of the group but the true primary read-only: SET PERSIST super_read_only = ON.",
+    ),
+    (
+        TroubleKind::BinlogStalled,
+        "binlog-stalled",
+        "Look for 'Disk is full' in the node's error log and free space on the disk of its binlogs; the node tries again once a minute.",
+    ),
+    (
+        TroubleKind::DumpStolen,
+        "dump-stolen",
+        "Find the other client with SHOW REPLICAS and SHOW PROCESSLIST on the node: usually a second service that runs on a copy of this data directory. Stop it, or give it a data directory of its own.",
+    ),
+    (
+        TroubleKind::ConnectionLost,
+        "connection-lost",
+        "Nothing, if it happens once: somebody killed the connection, or the network broke it. If it comes back, look at proxies and firewalls that end idle connections.",
+    ),
+    (
+        TroubleKind::NodeHung,
+        "node-hung",
+        "Look at the node's machine: it accepts connections but does not answer. Restart mysqld, or fail over.",
+    ),
+    (
+        TroubleKind::NodeDown,
+        "node-down",
+        "Start the node, or repair the network to it; check the address in the configuration.",
+    ),
+    (
+        TroubleKind::TooManyConnections,
+        "too-many-connections",
+        "Raise max_connections on the node, or look at SHOW PROCESSLIST for who uses them up.",
+    ),
+    (
+        TroubleKind::Tls,
+        "tls-failed",
+        "Check tls and tls_ca of the node in the configuration, and the node's certificate.",
+    ),
+    (
+        TroubleKind::AccessDenied,
+        "access-denied",
+        "Set the account's password on the node to the configured one (ALTER USER … IDENTIFIED BY …), or correct the configuration; check that the account is neither locked nor expired.",
+    ),
+    (
+        TroubleKind::NodeError,
+        "node-error",
+        "Read the node's own words and its error log.",
+    ),
+    (
+        TroubleKind::BadProtocol,
+        "bad-protocol",
+        "Check that the address is that of a MySQL server and not of a proxy that changes the protocol.",
+    ),
+    (
+        TroubleKind::AddressBalanced,
+        "address-balanced",
+        "Use an address that always leads to one server: not a load balancer, not a DNS name with several addresses.",
+    ),
+    (
+        TroubleKind::NoPrimary,
+        "no-primary",
+        "Complete the failover: make one server of the group writable, with replication stopped. It is found by itself.",
+    ),
+    (
+        TroubleKind::StillApplying,
+        "still-applying",
+        "Wait until the new primary has applied its relay log; if its SQL thread is stopped, start it: START REPLICA SQL_THREAD.",
+    ),
+    (
+        TroubleKind::SpoolFull,
+        "spool-full",
+        "Free space in this service's data directory; the transaction is then read again from its start.",
+    ),
+    (
+        TroubleKind::BinlogPurged,
+        "binlog-purged",
+        "Restore the missing binary logs on the node, or let another server of the group that still has them be the primary. Else remove the node and add it again with a new start, and provision downstream anew.",
+    ),
+    (
+        TroubleKind::BinlogReset,
+        "binlog-reset",
+        "If the node's data are complete, tell it so: RESET BINARY LOGS AND GTIDS, then SET GLOBAL gtid_purged to the GTIDs named here. Else restore the node. What it committed under GTIDs that were read before cannot be told apart: provision downstream anew.",
+    ),
+    (
+        TroubleKind::GtidsLost,
+        "gtids-lost",
+        "Decide which history is true: bring the transactions back to the node (from its old binlogs or another server), or remove the node, add it again with a new start, and provision downstream anew.",
+    ),
+    (
+        TroubleKind::BadBinlog,
+        "bad-binlog",
+        "Check the node's file with mysqlbinlog --verify-binlog-checksum. Nothing of the transaction was passed on.",
+    ),
+];
+
 impl TroubleKind {
-    /// All kinds.
-    pub const ALL: [Self; 24] = [
-        Self::ServerChanged,
-        Self::ClockJump,
-        Self::NodeSlow,
-        Self::WrongSettings,
-        Self::ErrantTransactions,
-        Self::TwoPrimaries,
-        Self::BinlogStalled,
-        Self::DumpStolen,
-        Self::ConnectionLost,
-        Self::NodeHung,
-        Self::NodeDown,
-        Self::TooManyConnections,
-        Self::Tls,
-        Self::AccessDenied,
-        Self::NodeError,
-        Self::BadProtocol,
-        Self::AddressBalanced,
-        Self::NoPrimary,
-        Self::StillApplying,
-        Self::SpoolFull,
-        Self::BinlogPurged,
-        Self::BinlogReset,
-        Self::GtidsLost,
-        Self::BadBinlog,
-    ];
+    /// All kinds, in their order.
+    pub fn all() -> impl Iterator<Item = Self> {
+        WORDS.iter().map(|(kind, ..)| *kind)
+    }
 
     /// The name that status and metrics show.
     pub fn name(self) -> &'static str {
@@ -100,101 +201,8 @@ impl TroubleKind {
     }
 
     fn words(self) -> (&'static str, &'static str) {
-        match self {
-            Self::ServerChanged => (
-                "server-changed",
-                "Nothing, if the node was moved, restored or failed over on purpose: its GTID sets were compared and go on. Otherwise find out who answers at its address.",
-            ),
-            Self::ClockJump => (
-                "clock-jump",
-                "Check NTP on the node and on this machine. The order of transactions does not depend on clocks; lag figures and the commit times written downstream do.",
-            ),
-            Self::NodeSlow => (
-                "node-slow",
-                "Look at the node's load and disks, and at the network between it and this machine.",
-            ),
-            Self::WrongSettings => (
-                "wrong-settings",
-                "Run the statements that the text names. Sessions keep their own values of binlog_format and binlog_row_image until they reconnect.",
-            ),
-            Self::ErrantTransactions => (
-                "errant-transactions",
-                "Before this server may become the primary: commit empty transactions with these GTIDs on the primary (if the changes do not matter), or provision the server anew from the primary.",
-            ),
-            Self::TwoPrimaries => (
-                "two-primaries",
-                "Make all servers of the group but the true primary read-only: SET PERSIST super_read_only = ON.",
-            ),
-            Self::BinlogStalled => (
-                "binlog-stalled",
-                "Look for 'Disk is full' in the node's error log and free space on the disk of its binlogs; the node tries again once a minute.",
-            ),
-            Self::DumpStolen => (
-                "dump-stolen",
-                "Find the other client with SHOW REPLICAS and SHOW PROCESSLIST on the node: usually a second service that runs on a copy of this data directory. Stop it, or give it a data directory of its own.",
-            ),
-            Self::ConnectionLost => (
-                "connection-lost",
-                "Nothing, if it happens once: somebody killed the connection, or the network broke it. If it comes back, look at proxies and firewalls that end idle connections.",
-            ),
-            Self::NodeHung => (
-                "node-hung",
-                "Look at the node's machine: it accepts connections but does not answer. Restart mysqld, or fail over.",
-            ),
-            Self::NodeDown => (
-                "node-down",
-                "Start the node, or repair the network to it; check the address in the configuration.",
-            ),
-            Self::TooManyConnections => (
-                "too-many-connections",
-                "Raise max_connections on the node, or look at SHOW PROCESSLIST for who uses them up.",
-            ),
-            Self::Tls => (
-                "tls-failed",
-                "Check tls and tls_ca of the node in the configuration, and the node's certificate.",
-            ),
-            Self::AccessDenied => (
-                "access-denied",
-                "Set the account's password on the node to the configured one (ALTER USER … IDENTIFIED BY …), or correct the configuration; check that the account is neither locked nor expired.",
-            ),
-            Self::NodeError => ("node-error", "Read the node's own words and its error log."),
-            Self::BadProtocol => (
-                "bad-protocol",
-                "Check that the address is that of a MySQL server and not of a proxy that changes the protocol.",
-            ),
-            Self::AddressBalanced => (
-                "address-balanced",
-                "Use an address that always leads to one server: not a load balancer, not a DNS name with several addresses.",
-            ),
-            Self::NoPrimary => (
-                "no-primary",
-                "Complete the failover: make one server of the group writable, with replication stopped. It is found by itself.",
-            ),
-            Self::StillApplying => (
-                "still-applying",
-                "Wait until the new primary has applied its relay log; if its SQL thread is stopped, start it: START REPLICA SQL_THREAD.",
-            ),
-            Self::SpoolFull => (
-                "spool-full",
-                "Free space in this service's data directory; the transaction is then read again from its start.",
-            ),
-            Self::BinlogPurged => (
-                "binlog-purged",
-                "Restore the missing binary logs on the node, or let another server of the group that still has them be the primary. Else remove the node and add it again with a new start, and provision downstream anew.",
-            ),
-            Self::BinlogReset => (
-                "binlog-reset",
-                "If the node's data are complete, tell it so: RESET BINARY LOGS AND GTIDS, then SET GLOBAL gtid_purged to the GTIDs named here. Else restore the node. What it committed under GTIDs that were read before cannot be told apart: provision downstream anew.",
-            ),
-            Self::GtidsLost => (
-                "gtids-lost",
-                "Decide which history is true: bring the transactions back to the node (from its old binlogs or another server), or remove the node, add it again with a new start, and provision downstream anew.",
-            ),
-            Self::BadBinlog => (
-                "bad-binlog",
-                "Check the node's file with mysqlbinlog --verify-binlog-checksum. Nothing of the transaction was passed on.",
-            ),
-        }
+        let row = WORDS.get(self as usize);
+        row.map_or(("", ""), |(_, name, advice)| (*name, *advice))
     }
 }
 
@@ -278,10 +286,13 @@ mod tests {
     #[test]
     fn every_kind_has_a_name_and_advice_of_its_own_and_stands_in_the_docs() {
         let docs = include_str!("../../../docs/upstream-trouble.md");
-        let names: BTreeSet<_> = TroubleKind::ALL.iter().map(|k| k.name()).collect();
-        assert_eq!(names.len(), TroubleKind::ALL.len());
-        assert!(TroubleKind::ALL.windows(2).all(|w| w[0] < w[1]));
-        for kind in TroubleKind::ALL {
+        let names: BTreeSet<_> = TroubleKind::all().map(TroubleKind::name).collect();
+        assert_eq!(names.len(), WORDS.len());
+        for (i, kind) in TroubleKind::all().enumerate() {
+            assert_eq!(
+                kind as usize, i,
+                "the table has another order than the kinds"
+            );
             assert!(kind.advice().len() > 30);
             let row = format!("| `{}` |", kind.name());
             assert!(docs.contains(&row), "{row} is not in the docs");
