@@ -15,6 +15,7 @@ use tributary_flow::limits::{CLIENT_COMMAND_BYTES_MAX, CLIENT_HANDSHAKE_BYTES_MA
 
 use crate::core::query::AdminRequest;
 use crate::core::query::vars::{NET_READ_TIMEOUT, NET_WRITE_TIMEOUT, WAIT_TIMEOUT};
+use crate::core::session::state::SessionState;
 use crate::core::session::{ConnectionFacts, Deferred, Reply, Session, Step};
 use crate::core::view::{ReplicaRow, ServerView as _};
 use crate::counters::bump;
@@ -180,7 +181,7 @@ impl Connection {
     }
 
     async fn command_step(&mut self) -> Result<Step, ConnectionEnd> {
-        let silence = self.session().state().map(|s| s.silence_variable());
+        let silence = self.session().state().map(SessionState::silence_variable);
         let silence = self.limit(silence.unwrap_or(WAIT_TIMEOUT));
         let stall = self.limit(NET_READ_TIMEOUT);
         let packet = self

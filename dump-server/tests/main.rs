@@ -2,10 +2,12 @@
 #![allow(clippy::unwrap_used, reason = "a test ends where it fails")]
 
 mod clients;
+mod conversations;
 mod dumping;
 mod garbage;
 mod programs;
 mod protocol;
+mod ranges;
 mod replica;
 mod replicas;
 mod support;

@@ -71,13 +71,6 @@ async fn a_semi_sync_mysql_replica_acknowledges_what_is_durable() {
                 && c.acknowledged_position == end.offset
         })
     };
-    tokio::time::sleep(Duration::from_millis(1000)).await;
-    eprintln!(
-        "{:?} {:?} {:?}",
-        running.server.clients(),
-        running.server.counters(),
-        growing.log.durable()
-    );
     eventually("the end is acknowledged", || {
         acknowledged(&running, &growing)
     })
@@ -95,14 +88,21 @@ async fn a_semi_sync_mysql_replica_acknowledges_what_is_durable() {
     let running = Running::start_at(address, semi_sync, growing.log.clone()).await;
     let replica = blocking(move || {
         replica.until(SUM, &sum(80));
+        let how = "SOURCE_COMPRESSION_ALGORITHMS='uncompressed'";
+        replica.replicate(address.port(), how);
+        replica.until(
+            "SHOW STATUS LIKE 'Rpl_semi_sync_replica_status'",
+            "Rpl_semi_sync_replica_status\tON",
+        );
         replica.runs();
         replica
     })
     .await;
+    fill(&mut growing, 81..=85);
     eventually("acknowledged again", || acknowledged(&running, &growing)).await;
     running.stop().await;
     // A source that does not speak it any more: the replica goes on without.
-    fill(&mut growing, 81..=90);
+    fill(&mut growing, 86..=90);
     let running = Running::start_at(address, config(), growing.log.clone()).await;
     blocking(move || {
         replica.until(SUM, &sum(90));

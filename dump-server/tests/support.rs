@@ -355,6 +355,39 @@ impl Raw {
         assert_eq!(reply[0], 0, "{sql}: {}", String::from_utf8_lossy(&reply));
     }
 
+    /// Sends a statement and takes its whole answer.
+    pub(crate) async fn query(&mut self, sql: &str) -> Answer {
+        self.write(0, &[&[3], sql.as_bytes()].concat()).await;
+        let first = self.packet().await.unwrap();
+        match first.first() {
+            Some(0) => return Answer::Ok,
+            Some(0xff) => {
+                let code = u16::from_le_bytes([first[1], first[2]]);
+                let text = String::from_utf8_lossy(&first[9..]).into_owned();
+                return Answer::Error(code, text);
+            }
+            _ => {}
+        }
+        let mut columns = Vec::new();
+        for _ in 0..first[0] {
+            columns.push(ColumnDef::parse(&self.packet().await.unwrap()));
+        }
+        assert_eq!(self.packet().await.unwrap()[0], 0xfe);
+        let mut rows = Vec::new();
+        loop {
+            let row = self.packet().await.unwrap();
+            if row[0] == 0xfe && row.len() < 9 {
+                return Answer::Rows(columns, rows);
+            }
+            let mut rest = row.as_slice();
+            let mut cells = Vec::new();
+            while !rest.is_empty() {
+                cells.push(take_cell(&mut rest));
+            }
+            rows.push(cells);
+        }
+    }
+
     pub(crate) async fn dump(&mut self, file: &str, position: u32, flags: u16, server_id: u32) {
         let mut payload = vec![0x12];
         payload.extend_from_slice(&position.to_le_bytes());
@@ -402,4 +435,57 @@ impl Raw {
         let code = u16::from_le_bytes([packet[1], packet[2]]);
         (code, String::from_utf8_lossy(&packet[9..]).into_owned())
     }
+}
+
+/// An answer to a statement.
+#[derive(Debug)]
+pub(crate) enum Answer {
+    Ok,
+    Error(u16, String),
+    Rows(Vec<ColumnDef>, Vec<Vec<Option<String>>>),
+}
+
+/// A column as it was defined on the wire.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct ColumnDef {
+    pub(crate) name: String,
+    pub(crate) ty: u8,
+    pub(crate) collation: u16,
+    pub(crate) length: u32,
+    pub(crate) flags: u16,
+    pub(crate) decimals: u8,
+}
+
+impl ColumnDef {
+    fn parse(packet: &[u8]) -> Self {
+        let mut rest = packet;
+        let names: Vec<Option<String>> = (0..6).map(|_| take_cell(&mut rest)).collect();
+        Self {
+            name: names[4].clone().unwrap(),
+            collation: u16::from_le_bytes([rest[1], rest[2]]),
+            length: u32::from_le_bytes([rest[3], rest[4], rest[5], rest[6]]),
+            ty: rest[7],
+            flags: u16::from_le_bytes([rest[8], rest[9]]),
+            decimals: rest[10],
+        }
+    }
+}
+
+/// A length-encoded string of less than 16 MiB; NULL is none.
+fn take_cell(rest: &mut &[u8]) -> Option<String> {
+    let (len, skip) = match rest[0] {
+        0xfb => {
+            *rest = &rest[1..];
+            return None;
+        }
+        0xfc => (usize::from(rest[1]) | usize::from(rest[2]) << 8, 3),
+        0xfd => {
+            let len = usize::from(rest[1]) | usize::from(rest[2]) << 8 | usize::from(rest[3]) << 16;
+            (len, 4)
+        }
+        short => (usize::from(short), 1),
+    };
+    let text = String::from_utf8_lossy(&rest[skip..skip + len]).into_owned();
+    *rest = &rest[skip + len..];
+    Some(text)
 }

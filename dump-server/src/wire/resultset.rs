@@ -47,6 +47,8 @@ pub(crate) mod types {
     pub(crate) const DOUBLE: u8 = 0x05;
     /// LONGTEXT.
     pub(crate) const LONG_BLOB: u8 = 0xfb;
+    /// CHAR, ENUM and SET.
+    pub(crate) const STRING: u8 = 0xfe;
     /// VARCHAR.
     pub(crate) const VAR_STRING: u8 = 0xfd;
 }
@@ -61,6 +63,8 @@ pub(crate) mod flags {
     pub(crate) const NO_DEFAULT: u16 = 0x1000;
     /// Compared as bytes.
     pub(crate) const BINARY: u16 = 0x80;
+    /// An ENUM.
+    pub(crate) const ENUM: u16 = 0x100;
 }
 
 /// The character set results are sent in.

@@ -21,10 +21,10 @@ pub(super) enum Change {
 
 /// Evaluates a SET statement; `tokens` stand behind SET.
 pub(super) fn plan(env: Env<'_>, tokens: &Tokens<'_>) -> Result<Vec<Change>, SqlError> {
-    let mut changes = Vec::new();
-    if is_transaction(tokens) {
+    if let Some(changes) = transaction(env, tokens)? {
         return Ok(changes);
     }
+    let mut changes = Vec::new();
     if let Some(word @ ("PASSWORD" | "ROLE" | "RESOURCE")) = tokens.peek_word().as_deref() {
         return Err(errors::not_supported(&format!("SET {word}")));
     }
@@ -48,11 +48,47 @@ pub(super) fn apply(changes: Vec<Change>, vars: &mut SessionVars) -> Result<(), 
     Ok(())
 }
 
-/// `SET [SESSION] TRANSACTION …`: nothing here has transactions.
-fn is_transaction(tokens: &Tokens<'_>) -> bool {
+/// `SET [SESSION] TRANSACTION …`, if it is one. Without SESSION it is about the next transaction only, and nothing here has
+/// transactions; with it the variables read back.
+fn transaction(env: Env<'_>, tokens: &Tokens<'_>) -> Result<Option<Vec<Change>>, SqlError> {
     let mut t = tokens.clone();
-    let _ = t.eat("SESSION") || t.eat("LOCAL") || t.eat("GLOBAL");
-    t.eat("TRANSACTION")
+    let global = t.eat("GLOBAL");
+    let session = !global && (t.eat("SESSION") || t.eat("LOCAL"));
+    if !t.eat("TRANSACTION") {
+        return Ok(None);
+    }
+    if global {
+        return Err(errors::privilege_needed("SUPER or SYSTEM_VARIABLES_ADMIN"));
+    }
+    let mut changes = Vec::new();
+    for mut part in t.split_commas() {
+        let (name, value) = characteristic(&mut part).ok_or_else(|| part.syntax_error())?;
+        part.expect_end()?;
+        let variable = vars::find(name, env.server)?;
+        changes.push(Change::System(variable, Some(value.to_owned())));
+    }
+    Ok(Some(if session { changes } else { Vec::new() }))
+}
+
+/// The variable a characteristic of transactions is kept in, and its value.
+fn characteristic(part: &mut Tokens<'_>) -> Option<(&'static str, &'static str)> {
+    if part.eat_all(&["READ", "ONLY"]) {
+        return Some(("transaction_read_only", "ON"));
+    }
+    if part.eat_all(&["READ", "WRITE"]) {
+        return Some(("transaction_read_only", "OFF"));
+    }
+    if !part.eat_all(&["ISOLATION", "LEVEL"]) {
+        return None;
+    }
+    let levels: [(&[&str], &str); 4] = [
+        (&["READ", "UNCOMMITTED"], "READ-UNCOMMITTED"),
+        (&["READ", "COMMITTED"], "READ-COMMITTED"),
+        (&["REPEATABLE", "READ"], "REPEATABLE-READ"),
+        (&["SERIALIZABLE"], "SERIALIZABLE"),
+    ];
+    let found = levels.into_iter().find(|(words, _)| part.eat_all(words));
+    found.map(|(_, level)| ("transaction_isolation", level))
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -760,3 +760,47 @@ fn mariadb_binlog_sees_a_version_it_takes() {
     assert_eq!(c.cell("SELECT VERSION()"), "5.7.44-8.4.9-tributary");
     assert_eq!(c.cell("SELECT @@version"), "8.4.9-tributary");
 }
+
+#[test]
+fn characteristics_of_transactions_read_back() {
+    let mut c = Conversation::new();
+    c.ok("SET TRANSACTION ISOLATION LEVEL SERIALIZABLE");
+    assert_eq!(c.cell("SELECT @@transaction_isolation"), "REPEATABLE-READ");
+    c.ok("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED, READ ONLY");
+    assert_eq!(c.cell("SELECT @@transaction_isolation"), "READ-COMMITTED");
+    assert_eq!(c.cell("SELECT @@transaction_read_only"), "1");
+    assert_eq!(
+        c.error("SET SESSION TRANSACTION ISOLATION LEVEL NONE").0,
+        1064
+    );
+    assert_eq!(c.error("SET GLOBAL TRANSACTION READ ONLY").0, 1227);
+}
+
+#[test]
+fn semi_sync_shows_when_it_is_switched_on() {
+    let mut c = Conversation::new();
+    assert!(
+        c.rows("SHOW VARIABLES LIKE 'rpl_semi_sync%'")
+            .rows
+            .is_empty()
+    );
+    assert!(c.rows("SHOW STATUS LIKE 'Rpl_semi_sync%'").rows.is_empty());
+    c.server.semi_sync = true;
+    for name in [
+        "rpl_semi_sync_source_enabled",
+        "rpl_semi_sync_master_enabled",
+    ] {
+        assert_eq!(c.cell(&format!("SELECT @@global.{name}")), "1");
+        assert_eq!(
+            c.row(&format!("SHOW VARIABLES LIKE '{name}'")),
+            [name, "ON"]
+        );
+    }
+    assert_eq!(
+        c.row("SHOW STATUS LIKE 'Rpl_semi_sync_source_clients'"),
+        ["Rpl_semi_sync_source_clients", "0"]
+    );
+    c.ok("SET @rpl_semi_sync_slave= 1");
+    assert!(crate::core::dump::DumpOptions::of(&c.session, true).semi_sync);
+    assert!(!crate::core::dump::DumpOptions::of(&c.session, false).semi_sync);
+}

@@ -70,7 +70,7 @@ impl Wire {
             clients: vec![client(8, "repl")],
             ..Still::default()
         };
-        let key = KEY.get_or_init(|| RsaKey::on_demand()).clone();
+        let key = KEY.get_or_init(RsaKey::on_demand).clone();
         let mut wire = Self {
             session: Session::new(facts),
             accounts,

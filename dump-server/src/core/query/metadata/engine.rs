@@ -94,8 +94,7 @@ impl Engine {
         self.connection
             .progress_handler(STEPS_PER_CHECK, Some(budget))?;
         let mut statement = self.connection.prepare(sql)?;
-        let names = statement.column_names().into_iter();
-        let names: Vec<String> = names.map(str::to_owned).collect();
+        let names = statement.column_names().map(str::to_owned).collect();
         let mut answer = Answer {
             names,
             rows: Vec::new(),

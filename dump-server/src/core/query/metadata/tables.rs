@@ -56,7 +56,7 @@ impl TableDef {
         let mut column = if def.integer {
             Column::integer(def.name, 21, flags::UNSIGNED)
         } else {
-            Column::text(def.name, 256)
+            Column::text(def.name, 64)
         };
         column = column.of_table(self.schema, self.name);
         Some(column)

@@ -13,7 +13,7 @@ use crate::core::query::metadata;
 use crate::core::query::tokens::Tokens;
 use crate::core::query::vars;
 use crate::wire::errors::{self, SqlError};
-use crate::wire::resultset::{Cell, Column, ResultSet, flags};
+use crate::wire::resultset::{Cell, Column, ResultSet, flags, types};
 
 pub(super) fn show(env: Env<'_>, t: &mut Tokens<'_>) -> Result<Option<ResultSet>, SqlError> {
     if t.eat("DATABASES") || t.eat("SCHEMAS") {
@@ -78,6 +78,7 @@ fn databases(env: Env<'_>, t: &mut Tokens<'_>) -> Result<ResultSet, SqlError> {
         .not_null()
         .of_table("", "schemata");
     column.table = "SCHEMATA";
+    column.flags |= flags::BINARY;
     let mut set = ResultSet::new(vec![column]);
     for database in metadata::databases(env) {
         set.push(vec![Some(database.name)]);
@@ -111,10 +112,17 @@ fn tables(env: Env<'_>, full: bool, t: &mut Tokens<'_>) -> Result<ResultSet, Sql
     if let Filter::Like(pattern) = &filter {
         heading.push_str(&format!(" ({pattern})"));
     }
-    let mut columns = vec![Column::text(heading, 64)];
+    let mut name = Column::text(heading, 64).not_null().of_table("", "tables");
+    name.table = "TABLES";
+    name.flags |= flags::BINARY;
+    let mut columns = vec![name];
     if full {
-        let mut kind = Column::text("Table_type", 11);
-        kind.flags = flags::NOT_NULL;
+        let mut kind = Column::text("Table_type", 11)
+            .not_null()
+            .of_table("", "tables");
+        kind.table = "TABLES";
+        kind.ty = types::STRING;
+        kind.flags |= flags::BINARY | flags::ENUM;
         columns.push(kind);
     }
     let mut set = ResultSet::new(columns);
