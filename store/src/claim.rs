@@ -54,6 +54,12 @@ impl Claim {
                 check_same(&meta, format.as_ref())?;
                 (meta.clone(), opening.existing(&meta)?)
             }
+            // Whatever database that is, it is not this directory's.
+            None if format.is_some() => {
+                return Err(OpenError::NoDatabase {
+                    dir: disk.describe(),
+                });
+            }
             None => opening.create()?,
         };
         if format.is_none() {

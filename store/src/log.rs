@@ -216,7 +216,12 @@ impl GlobalLog {
         })?;
         if self.shared.kv.is_some() {
             let size = self.shared.visible(file).0;
-            check_head(file, &*handle, size, &previous).inspect_err(|e| self.note_damage(e))?;
+            let checked = check_head(file, &*handle, size, &previous);
+            // Of a file that has just been purged nothing is to be seen any more.
+            if held.is_gone() {
+                return Err(ReadError::Purged { file: file.clone() });
+            }
+            checked.inspect_err(|e| self.note_damage(e))?;
         }
         let shared = self.shared.clone();
         Ok(FileReader::new(shared, file.clone(), handle, held))

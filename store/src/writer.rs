@@ -100,7 +100,18 @@ impl Sink for ActiveFile {
     }
 
     fn drain(&mut self) -> io::Result<()> {
-        let len = self.pending.bytes.len() as u64;
+        self.check_room(self.pending.bytes.len() as u64)?;
+        self.handle
+            .write_at(self.pending.base, &self.pending.bytes)?;
+        self.pending.base = self.pending.offset();
+        self.pending.bytes.clear();
+        Ok(())
+    }
+}
+
+impl ActiveFile {
+    /// Fails if `len` more bytes would not leave the reserve.
+    fn check_room(&self, len: u64) -> io::Result<()> {
         if let Some(free) = self.disk.free_bytes()?
             && free < len.saturating_add(self.reserve)
         {
@@ -112,10 +123,6 @@ impl Sink for ActiveFile {
                 ),
             ));
         }
-        self.handle
-            .write_at(self.pending.base, &self.pending.bytes)?;
-        self.pending.base = self.pending.offset();
-        self.pending.bytes.clear();
         Ok(())
     }
 }
@@ -403,6 +410,10 @@ impl LogWriter {
             return Ok(self.log.durable());
         }
         let file = self.active.file.clone();
+        // The database is never asked to write to a full disk, also if only progress is new.
+        self.active
+            .check_room(0)
+            .map_err(WriteError::io(format!("writing {file}")))?;
         if self.group.bytes {
             self.active
                 .drain()

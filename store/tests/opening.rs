@@ -43,6 +43,9 @@ fn a_directory_without_its_database_is_refused() {
     let (disk, _) = sample(3, 1 << 20);
     let before = files(&disk);
     let refused = open_mem(&disk, &MemKv::new(), 1 << 20).unwrap_err();
+    assert!(matches!(refused, OpenError::NoDatabase { .. }), "{refused}");
+    disk.remove(FORMAT_FILE).unwrap();
+    let refused = open_mem(&disk, &MemKv::new(), 1 << 20).unwrap_err();
     assert!(matches!(&refused, OpenError::Foreign { file, .. } if file == "binlog.000001"));
     assert!(files(&disk) == before, "and left alone");
 }
