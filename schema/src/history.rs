@@ -219,26 +219,36 @@ impl History {
         versions.map(|(gno, object)| (*gno, object.as_ref()))
     }
 
-    /// Whether the statement has nothing left to do: it creates what is there with the same definition, or drops what is not.
+    /// Whether the statement has nothing left to do for the logical schema: it creates what is there, or drops what is not. A
+    /// `CREATE TABLE` of a further part of a logical table is such a statement; where its definition differs,
+    /// [`Self::differences`] says how, and its rows are reshaped.
     #[must_use]
     pub fn is_satisfied(&self, statement: &Statement) -> bool {
-        let now = |n: &NameRef| {
+        let there = |n: &NameRef| {
             let (schema, name) = statement.resolve(n);
-            self.object(schema, name, u64::MAX)
+            self.object(schema, name, u64::MAX).is_some()
         };
         match &statement.kind {
-            Kind::CreateTable(create) => {
-                let schema = statement.resolve(&create.name).0;
-                match (now(&create.name), create.table(self.collation(schema))) {
-                    (Some(Object::Table(old)), Some(new)) => **old == new,
-                    (Some(Object::Table(_)), None) => create.like.is_some(),
-                    _ => false,
-                }
-            }
-            Kind::DropTable { names, .. } => names.iter().all(|n| now(n).is_none()),
+            Kind::CreateTable(create) => there(&create.name),
+            Kind::DropTable { names, .. } => !names.iter().any(there),
             Kind::CreateDatabase(name, ..) => self.schemas(u64::MAX).any(|(s, _)| s == name),
             Kind::DropDatabase(name) => self.schemas(u64::MAX).all(|(s, _)| s != name),
             _ => false,
+        }
+    }
+
+    /// How the table of a `CREATE TABLE` differs from the logical table that is there, as lines of [`diff`]; empty when it does
+    /// not, or when either is not known.
+    #[must_use]
+    pub fn differences(&self, statement: &Statement) -> Vec<String> {
+        let Kind::CreateTable(create) = &statement.kind else {
+            return Vec::new();
+        };
+        let (schema, name) = statement.resolve(&create.name);
+        let new = create.table(self.collation(schema));
+        match (self.table(schema, name, u64::MAX), new) {
+            (Some(old), Some(new)) => diff(old, &new),
+            _ => Vec::new(),
         }
     }
 

@@ -76,7 +76,8 @@ pub struct Pending {
 
 impl Pending {
     /// `unit` came from `node` with commit time `time` (µs). `all` are the physical tables that make up the logical ones, on all
-    /// nodes (for statements without tables: the nodes); tables that the statement itself creates need not be among them.
+    /// nodes (for statements without tables: the nodes); a statement that
+    /// [`crate::History::is_satisfied`] answers true for is not observed: it makes a further part of a logical table.
     pub fn observe(&mut self, unit: &Unit, node: &str, all: &[Participant], time: u64) -> Verdict {
         if matches!(unit.effect, Effect::NodeLocal | Effect::Account) {
             return Verdict::Dropped;

@@ -108,8 +108,14 @@ fn satisfied_statements() {
         done("create table `t` (`a` int)") && done("CREATE DATABASE s") && done("DROP TABLE u")
     );
     assert!(
-        !done("CREATE TABLE t (a INT, b INT)") && !done("DROP TABLE t") && !done("DROP DATABASE s")
+        done("CREATE TABLE t (a INT, b INT)"),
+        "a part with another definition"
     );
+    assert!(!done("CREATE TABLE u (a INT)") && !done("DROP TABLE t") && !done("DROP DATABASE s"));
+    let differences = |sql: &str| h.differences(&Statement::parse(sql, Session::in_schema("s")));
+    assert!(differences("create table `t` (`a` int)").is_empty());
+    let lines = differences("CREATE TABLE t (a INT, b INT)");
+    assert_eq!(lines, ["+  `b` int DEFAULT NULL"]);
 }
 
 fn statement() -> impl Strategy<Value = String> {
