@@ -6,6 +6,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::Notify;
+use tributary_flow::{Mutant, mutant};
 
 use crate::core::chunk::Account;
 
@@ -38,6 +39,9 @@ impl Budget {
 
     /// Allows `bytes` more than what is in flight now. Asking again before they are used changes nothing.
     pub fn grant_overdraft(&self, bytes: usize) {
+        if mutant(Mutant::NoOverdraft) {
+            return;
+        }
         let limit = self.used().max(self.max).saturating_add(bytes);
         self.overdraft.fetch_max(limit, Ordering::AcqRel);
         self.changed.notify_one();
@@ -67,6 +71,9 @@ impl Account for Budget {
     }
 
     fn release(&self, bytes: usize) {
+        if mutant(Mutant::ForgetRelease) {
+            return;
+        }
         self.used.fetch_sub(bytes, Ordering::AcqRel);
         // Stores a permit if the task is not waiting yet, so no wake-up is lost.
         self.changed.notify_one();

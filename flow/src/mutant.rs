@@ -25,12 +25,14 @@ mutants! {
     ForgetTimestamp,
     /// Collector: a one-phase commit is taken for a prepare.
     OnePhaseIsPrepare,
-    /// Collector: a group with a GTID and nothing else has no end.
+    /// Collector: a group with a GTID and nothing else is forgotten.
     ForgetEmptyGroup,
-    /// Collector: what was read before the restart is asked for without what lay before the start.
-    ForgetBeforeStart,
+    /// Collector: what was emitted before a restart is asked for again.
+    ForgetEmitted,
     /// Collector: an overdraft is never granted.
     NoOverdraft,
+    /// Collector: bytes that were let go of count as in flight.
+    ForgetRelease,
     /// Collector: a group ends where its GTID event does.
     EndAtBegin,
     /// Collector: the events of a payload are dropped.
@@ -45,28 +47,62 @@ mutants! {
     CheckpointBeforeData,
     /// Store: the durable end is shown before it is durable.
     PublishBeforeSync,
-    /// Store: after a failed sync the writer tries again.
-    RetryFailedSync,
+    /// Store: after a failure the writer goes on.
+    GoOnAfterFailure,
     /// Store: a new file's name is not made durable.
     ForgetName,
     /// Store: PREVIOUS_GTIDS lacks the newest transaction.
     WrongPreviousGtids,
-    /// Store: a number is left out at a rotation.
+    /// Store: a number is left out.
     SkipGno,
     /// Store: recovery leaves what lies behind the checkpoint.
     KeepTail,
     /// Store: recovery leaves the files behind the checkpoint.
     KeepFilesBehind,
-    /// Store: a finished file that is too long is cut.
-    CutSealedFile,
     /// Store: a purge takes files that are being read.
     PurgeUnderReaders,
-    /// Store: a purge removes files before the database forgets them.
-    PurgeFilesFirst,
     /// Store: a client is sent to a file that begins behind what it misses.
     StartOneFileLate,
-    /// Store: a checkpoint does not come with a group that has no bytes.
-    ForgetIdleCheckpoint,
+    /// Store: the index says of a transaction where the next one begins.
+    IndexOffByOne,
+    /// Merger: a fence acts before the stream has reached it.
+    FenceActsEarly,
+    /// Merger: a fence is stamped with what was observed when its answer came.
+    FenceStampedLate,
+    /// Merger: a passed fence does not raise the time.
+    ClampNotRaised,
+    /// Merger: one node is not waited for.
+    IgnoreOneNode,
+    /// Merger: an unresolved prepare does not hold the watermark down.
+    WatermarkIgnoresPrepared,
+    /// Merger: a rollback is forgotten.
+    ForgetRollback,
+    /// Merger: the prepare of a branch that was rolled back is not done with.
+    ForgetRolledBackPrepare,
+    /// Merger: a prepared branch is done with before it is committed.
+    DoneAtPrepare,
+    /// Merger: the first commit is taken for proof that all branches are known.
+    DiscoverWithoutFence,
+    /// Merger: what stands behind a commit without a key does not wait for it.
+    GateOpensEarly,
+    /// Merger: what stands behind a commit without a key is not raised above it.
+    GateDoesNotRaise,
+    /// Merger: a local transaction has its own time.
+    LocalAtOwnTime,
+    /// Merger: a local transaction has its own timestamp.
+    LocalAtOwnTso,
+    /// Merger: the TSO of the last key is forgotten over a restart.
+    ForgetLastTso,
+    /// Merger: the time of the last key is forgotten over a restart.
+    ForgetLastTime,
+    /// Merger: a branch is left out.
+    ForgetBranch,
+    /// Merger: a DDL statement comes from every node that has it.
+    EmitEveryDdl,
+    /// Merger: a transaction's number is counted twice.
+    CountTwice,
+    /// Merger: a commit without a timestamp does not take that of its sibling.
+    IgnoreSibling,
 }
 
 #[cfg(feature = "mutants")]

@@ -4,6 +4,7 @@
 use std::{io, sync::Arc};
 
 use tributary_binlog::{BinlogFile, GtidSet};
+use tributary_flow::{Mutant, mutant};
 
 use crate::{
     StoreOptions, WriteError,
@@ -92,6 +93,9 @@ pub(crate) fn replace(
     handle.sync_data().map_err(WriteError::sync(&*writing))?;
     disk.rename(temporary, name)
         .map_err(WriteError::io(&*writing))?;
+    if mutant(Mutant::ForgetName) {
+        return Ok(());
+    }
     disk.sync_dir().map_err(WriteError::sync(writing))
 }
 

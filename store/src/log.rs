@@ -13,6 +13,7 @@ use std::{
 
 use tokio::sync::watch;
 use tributary_binlog::{BinlogFile, BinlogPos, ChecksumAlg, Gno, GtidSet, MAGIC, Sid, Tag};
+use tributary_flow::{Mutant, mutant};
 
 use crate::{
     FileReader, OpenError, ReadError, StartError,
@@ -412,7 +413,8 @@ impl Shared {
     pub(crate) fn take_before(&self, end: u64, in_use: bool) -> Vec<BinlogFile> {
         let mut files = self.files.write().unwrap_or_else(PoisonError::into_inner);
         let free = |entry: &&FileEntry| {
-            entry.file.seq() < end && entry.sealed.is_some() && (in_use || !entry.is_read())
+            let free = in_use || !entry.is_read() || mutant(Mutant::PurgeUnderReaders);
+            entry.file.seq() < end && entry.sealed.is_some() && free
         };
         let count = files.iter().take_while(free).count();
         let taken = files.drain(..count);

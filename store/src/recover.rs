@@ -13,6 +13,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use tributary_binlog::{BinlogFile, GtidSet, Sid};
+use tributary_flow::{Mutant, mutant};
 
 use crate::{
     DurableEnd, GlobalLog, LogWriter, OpenError, Opened, StoreOptions, WriteError,
@@ -243,12 +244,13 @@ impl Opening {
                 "binlog files in front of the oldest known one are ignored"
             );
         }
-        if plan.cut > 0 {
+        if plan.cut > 0 && !mutant(Mutant::KeepTail) {
             let cutting = || format!("cutting {file} to {offset} bytes");
             handle.truncate(offset).map_err(OpenError::io(cutting()))?;
             handle.sync_data().map_err(OpenError::io(cutting()))?;
         }
-        for file in plan.behind.iter().chain(&plan.leaving) {
+        let leaving = plan.behind.iter().chain(&plan.leaving);
+        for file in leaving.filter(|_| !mutant(Mutant::KeepFilesBehind)) {
             self.disk
                 .remove(file.as_str())
                 .map_err(OpenError::io(format!("removing {file}")))?;

@@ -34,7 +34,7 @@
 use std::{io, sync::Arc};
 
 use tributary_binlog::BinlogFile;
-use tributary_flow::{Checkpoint, GlobalTxn, MergedBatch};
+use tributary_flow::{Checkpoint, GlobalTxn, MergedBatch, Mutant, mutant};
 
 use crate::{
     DurableEnd, EncodeError, GlobalLog, StoreOptions, WriteError,
@@ -272,7 +272,9 @@ impl LogWriter {
         &mut self,
         result: Result<T, WriteError>,
     ) -> Result<T, WriteError> {
-        if let Err(e) = &result {
+        if let Err(e) = &result
+            && !mutant(Mutant::GoOnAfterFailure)
+        {
             self.poison = Some(e.to_string());
         }
         result
@@ -304,7 +306,7 @@ impl LogWriter {
 
     fn append_txn(&mut self, txn: &GlobalTxn) -> Result<(), WriteError> {
         let numbers = Numbers {
-            gno: self.state.last_gno + 1,
+            gno: self.state.last_gno + 1 + u64::from(mutant(Mutant::SkipGno)),
             first_gno: self.active.first_gno,
         };
         self.mark(numbers.gno, txn);
@@ -373,10 +375,12 @@ impl LogWriter {
         self.active
             .drain()
             .map_err(WriteError::io(format!("writing {file}")))?;
-        self.active
-            .handle
-            .sync_data()
-            .map_err(WriteError::sync(format!("syncing {file}")))?;
+        if !mutant(Mutant::SealWithoutSync) {
+            self.active
+                .handle
+                .sync_data()
+                .map_err(WriteError::sync(format!("syncing {file}")))?;
+        }
         let (size, first_gno) = (self.active.pending.offset(), self.active.first_gno);
         self.group.sealed.push(Sealed {
             file,
@@ -384,7 +388,8 @@ impl LogWriter {
             first_gno,
         });
 
-        let previous = own_gtids(self.log.server_uuid(), self.state.last_gno);
+        let last_gno = self.state.last_gno - u64::from(mutant(Mutant::WrongPreviousGtids));
+        let previous = own_gtids(self.log.server_uuid(), last_gno);
         let (active, entry) = create_file(
             &self.disk,
             &next,
@@ -414,10 +419,19 @@ impl LogWriter {
         self.active
             .check_room(0)
             .map_err(WriteError::io(format!("writing {file}")))?;
+        if mutant(Mutant::CheckpointBeforeData) {
+            let early = self.batch()?;
+            self.kv.write(&early, true)?;
+        }
+        if mutant(Mutant::PublishBeforeSync) {
+            self.log.shared().publish(&[], None, self.end());
+        }
         if self.group.bytes {
             self.active
                 .drain()
                 .map_err(WriteError::io(format!("writing {file}")))?;
+        }
+        if self.group.bytes && !mutant(Mutant::CommitWithoutSync) {
             self.active
                 .handle
                 .sync_data()
@@ -435,13 +449,9 @@ impl LogWriter {
             self.advance_verify_from();
         }
         let batch = self.batch()?;
-        self.kv.write(&batch, true)?;
-        let end = DurableEnd {
-            file,
-            offset: self.active.pending.offset(),
-            last_gno: self.state.last_gno,
-            timestamp: self.state.timestamp,
-        };
+        self.kv
+            .write(&batch, !mutant(Mutant::CheckpointWithoutSync))?;
+        let end = self.end();
         let Group {
             sealed, created, ..
         } = &mut self.group;
@@ -454,6 +464,16 @@ impl LogWriter {
             ..Group::default()
         };
         Ok(end)
+    }
+
+    /// The end of what was appended.
+    fn end(&self) -> DurableEnd {
+        DurableEnd {
+            file: self.active.file.clone(),
+            offset: self.active.pending.offset(),
+            last_gno: self.state.last_gno,
+            timestamp: self.state.timestamp,
+        }
     }
 
     /// Chooses where recovery will begin to check: at this group's start, or before it while little lies between.
@@ -519,6 +539,7 @@ impl LogWriter {
                 last.seq != place.seq || place.offset - last.offset >= INDEX_STEP_BYTES
             };
             if self.group.indexed.is_none_or(far) {
+                let gno = gno - u64::from(mutant(Mutant::IndexOffByOne) && gno > 1);
                 batch.put(gtid_index::pair(gno, place));
                 batch.put(time_index::pair(max_timestamp, gno, place));
                 if tso != 0 {

@@ -16,7 +16,7 @@ use tributary_binlog::{
     BinlogFile, ChecksumAlg, EventError, EventReader, EventType, GtidEvent, Heartbeat, Incident,
     Payload, QueryEvent, RawEvent, Rotate, XaPrepare, XaStatement, XaVerb, XaXid,
 };
-use tributary_flow::{NodeItem, SourcePos, TxnKind, limits};
+use tributary_flow::{Mutant, NodeItem, SourcePos, TxnKind, limits, mutant};
 
 use super::{
     assemble_error::{AssembleError, GtidOrNone},
@@ -180,7 +180,7 @@ impl Assembler {
         } else {
             self.tracker.heartbeat_low(event.header.log_pos);
         }
-        if self.group.is_none() {
+        if self.group.is_none() && !mutant(Mutant::IgnoreHeartbeats) {
             self.chunks.position(self.pos());
         }
         Ok(())
@@ -197,6 +197,7 @@ impl Assembler {
     fn close_started(&mut self, what: EventType) -> Result<(), AssembleError> {
         match self.group.take() {
             None => Ok(()),
+            Some(_) if mutant(Mutant::ForgetEmptyGroup) => Ok(()),
             Some(group) if group.phase == Phase::Started => {
                 let end = group.txn.end;
                 self.emit(group, TxnKind::Empty, end)
@@ -348,7 +349,7 @@ impl Assembler {
         if ended != Some(prepare.xid) {
             return Err(self.unexpected(format!("XA_prepare {}", prepare.xid)));
         }
-        self.end(if prepare.one_phase {
+        self.end(if prepare.one_phase && !mutant(Mutant::OnePhaseIsPrepare) {
             TxnKind::OnePhase(prepare.xid)
         } else {
             TxnKind::Prepare(prepare.xid)
@@ -434,6 +435,9 @@ impl Assembler {
                 source,
             })?;
             let Some(event) = next else { return Ok(()) };
+            if mutant(Mutant::DropPayload) && event.header.event_type.is_rows() {
+                continue;
+            }
             let origin = match chunk {
                 Some(chunk) => Origin::Chunk(chunk, from..reader.offset()),
                 None => Origin::Transient,

@@ -2,7 +2,7 @@
 //! [`SourceTxn`] without body.
 
 use tributary_binlog::{EventHeader, GtidEvent, XaXid};
-use tributary_flow::{Body, SourcePos, SourceTxn, Tso, TxnKind};
+use tributary_flow::{Body, Mutant, SourcePos, SourceTxn, Tso, TxnKind, mutant};
 
 use super::assemble_error::AssembleError;
 
@@ -79,7 +79,8 @@ impl Group {
         let mut txn = self.txn;
         // A coordinator fetches its timestamp after all branches are prepared: what a prepare group carries is not one.
         let differs = txn.original_commit != 0 && txn.original_commit != txn.immediate_commit;
-        if differs && !matches!(kind, TxnKind::Prepare(_)) {
+        let reads = !mutant(Mutant::ForgetTimestamp);
+        if differs && reads && !matches!(kind, TxnKind::Prepare(_)) {
             let micros = txn.original_commit;
             let bad = AssembleError::Timestamp {
                 micros,
@@ -89,7 +90,9 @@ impl Group {
             txn.tso = Some(Tso::new(micros).ok_or(bad)?);
         }
         txn.kind = kind;
-        txn.end = end;
+        if !mutant(Mutant::EndAtBegin) {
+            txn.end = end;
+        }
         Ok(txn)
     }
 }

@@ -3,7 +3,7 @@
 
 use thiserror::Error;
 use tributary_binlog::GtidSet;
-use tributary_flow::NodeProgress;
+use tributary_flow::{Mutant, NodeProgress, mutant};
 
 /// Where a node is read from the first time.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -86,7 +86,9 @@ pub fn before_start(start: &Start, executed: &GtidSet, purged: &GtidSet) -> Gtid
 /// What the node must not send again, from a checkpoint.
 pub fn done(progress: &NodeProgress) -> GtidSet {
     let mut set = progress.before_start.clone();
-    set.union(&progress.emitted);
+    if !mutant(Mutant::ForgetEmitted) {
+        set.union(&progress.emitted);
+    }
     set
 }
 

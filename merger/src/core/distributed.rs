@@ -5,7 +5,7 @@
 
 use smallvec::SmallVec;
 use tributary_binlog::XaXid;
-use tributary_flow::{NodeId, OrderKey, OrderMode, SourceTxn, Tso};
+use tributary_flow::{Mutant, NodeId, OrderKey, OrderMode, SourceTxn, Tso, mutant};
 
 use super::groups::{Decided, GroupId, Member, Outcome};
 use super::known::{Horizon, Missing};
@@ -199,7 +199,8 @@ impl Merger {
             self.bound(id, floor, clock);
         }
         // Behind a gate, the sibling is looked for when the floor is known: an earlier use of the xid lies below it.
-        if let Some(tso) = floor.and_then(|floor| self.waits_at(id, &xid, floor.tso)) {
+        let waits_at = floor.and_then(|floor| self.waits_at(id, &xid, floor.tso));
+        if let Some(tso) = waits_at.filter(|_| !mutant(Mutant::IgnoreSibling)) {
             self.decide_at(id, tso)?;
         }
         self.work.push(Work::Check(id));
@@ -279,6 +280,11 @@ impl Merger {
     /// Whether all branches of a transaction are known now.
     fn told(&mut self, id: GroupId) {
         let whole = |g: &super::groups::Group| g.missing.as_ref().is_some_and(Missing::is_empty);
+        if mutant(Mutant::DiscoverWithoutFence)
+            && let Some(missing) = self.groups.get_mut(id).and_then(|g| g.missing.as_mut())
+        {
+            self.known.end(missing);
+        }
         if self.groups.get(id).is_some_and(whole) {
             self.groups.unbound(id);
             self.work.push(Work::Check(id));
@@ -294,11 +300,16 @@ impl Merger {
 
     pub(super) fn rollback(&mut self, node: NodeId, xid: XaXid, txn: &SourceTxn) {
         self.done(node, txn.gtid);
+        if mutant(Mutant::ForgetRollback) {
+            return;
+        }
         let place = || super::merge::place("", xid, txn);
         let Some(resolved) = self.nodes[node.index()].resolve(&xid, None, place, false) else {
             return;
         };
-        self.done(node, resolved.prepare.gtid);
+        if !mutant(Mutant::ForgetRolledBackPrepare) {
+            self.done(node, resolved.prepare.gtid);
+        }
         // The moment is that of the commits: a rollback does not move the clock.
         let (clock, floor) = (self.nodes[node.index()].clock(), resolved.floor);
         let Some(id) = resolved.group else {
@@ -434,7 +445,9 @@ impl Merger {
                     self.nodes[n].take_late();
                     continue;
                 };
-                let Some(decided) = group.decided else {
+                let early = Decided::Sibling(Tso::ZERO);
+                let early = mutant(Mutant::GateOpensEarly).then_some(early);
+                let Some(decided) = group.decided.or(early) else {
                     return Ok(());
                 };
                 group.gates -= 1;

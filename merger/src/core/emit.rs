@@ -4,7 +4,9 @@
 
 use smallvec::SmallVec;
 use tributary_binlog::{ChecksumAlg, QueryEvent, RawEvent};
-use tributary_flow::{Body, GlobalKind, GlobalTxn, KeyClass, NodeId, OrderKey, SourceTxn, TxnKind};
+use tributary_flow::{
+    Body, GlobalKind, GlobalTxn, KeyClass, Mutant, NodeId, OrderKey, SourceTxn, TxnKind, mutant,
+};
 use tributary_schema::DdlStatement;
 
 use super::clock::Interval;
@@ -32,7 +34,8 @@ impl Merger {
             immediate_server_version: 0,
             timestamp: 0,
         };
-        for branch in branches {
+        let left_out = usize::from(mutant(Mutant::ForgetBranch) && branches.len() > 1);
+        for branch in branches.into_iter().skip(left_out) {
             self.branch(&mut txn, branch);
         }
         super::moved::arrange(&mut txn.parts);

@@ -9,8 +9,8 @@
 
 use tributary_binlog::{Gtid, GtidSet, XaXid};
 use tributary_flow::{
-    Checkpoint, Fence, FenceStamp, GlobalTxn, KeyClass, NodeId, NodeItem, NodeProgress, NodeTable,
-    OrderKey, OrderMode, SourcePos, SourceTxn, Tso, TxnKind,
+    Checkpoint, Fence, FenceStamp, GlobalTxn, KeyClass, Mutant, NodeId, NodeItem, NodeProgress,
+    NodeTable, OrderKey, OrderMode, SourcePos, SourceTxn, Tso, TxnKind, mutant,
 };
 
 use super::clock::Clock;
@@ -84,7 +84,13 @@ pub struct Merger {
 impl Merger {
     /// A merger of the nodes in `table` that goes on behind `resume` and the global transaction number `last_gno`.
     pub fn new(table: NodeTable, mode: OrderMode, resume: &Resume, last_gno: u64) -> Self {
-        let (tso, time) = (resume.last_tso, resume.last_time);
+        let (mut tso, mut time) = (resume.last_tso, resume.last_time);
+        if mutant(Mutant::ForgetLastTso) {
+            tso = Tso::ZERO;
+        }
+        if mutant(Mutant::ForgetLastTime) {
+            time = 0;
+        }
         let (clock, class) = match time {
             0 => (0, KeyClass::Distributed),
             time => (time + 1, KeyClass::Local),
@@ -164,7 +170,12 @@ impl Merger {
                     self.waiting.push_local(key, txn);
                 }
             }
-            TxnKind::Prepare(xid) => self.prepare(node, xid, txn)?,
+            TxnKind::Prepare(xid) => {
+                if mutant(Mutant::DoneAtPrepare) {
+                    self.done(node, txn.gtid);
+                }
+                self.prepare(node, xid, txn)?;
+            }
             TxnKind::Commit(xid) => self.commit(node, xid, txn)?,
             TxnKind::Rollback(xid) => self.rollback(node, xid, &txn),
             TxnKind::Empty => self.done(node, txn.gtid),
@@ -200,7 +211,10 @@ impl Merger {
     }
 
     /// A fence that was asked for is placed: the node's binlog ended at `pos` after the stamp was taken.
-    pub fn handle_fence(&mut self, fence: Fence) -> Result<(), MergeError> {
+    pub fn handle_fence(&mut self, mut fence: Fence) -> Result<(), MergeError> {
+        if mutant(Mutant::FenceStampedLate) {
+            fence.stamp.tso = self.observed;
+        }
         let horizon = self.wanted[fence.node.index()].take();
         let passed = self.nodes[fence.node.index()].place_fence(fence, horizon);
         self.passed(passed);
@@ -229,7 +243,8 @@ impl Merger {
 
     /// The key below which everything has been told by every node.
     pub fn frontier(&self) -> Frontier {
-        let nodes = self.nodes.iter().map(NodeStream::frontier);
+        let ignored = usize::from(mutant(Mutant::IgnoreOneNode) && self.nodes.len() > 1);
+        let nodes = self.nodes.iter().skip(ignored).map(NodeStream::frontier);
         let least = nodes.chain(self.groups.least_bound()).min();
         least.unwrap_or(OrderKey::MIN)
     }
@@ -272,7 +287,8 @@ impl Merger {
                 self.distributed(key, branches)
             }
         };
-        self.last_gno += u64::from(txn.is_some());
+        let count = 1 + u64::from(mutant(Mutant::CountTwice));
+        self.last_gno += count * u64::from(txn.is_some());
         Ok(txn)
     }
 

@@ -18,7 +18,7 @@ use std::collections::VecDeque;
 use hashbrown::HashMap;
 use hashbrown::hash_map::Entry;
 use tributary_binlog::XaXid;
-use tributary_flow::{Fence, NodeId, OrderKey, SourcePos, SourceTxn, Tso};
+use tributary_flow::{Fence, Mutant, NodeId, OrderKey, SourcePos, SourceTxn, Tso, mutant};
 
 use super::groups::GroupId;
 use super::known::Horizon;
@@ -160,6 +160,7 @@ impl NodeStream {
     /// W(n): every distributed transaction still to come has a greater TSO.
     pub(super) fn watermark(&self) -> Tso {
         let first = self.prepared.front().and_then(|p| p.floor);
+        let first = first.filter(|_| !mutant(Mutant::WatermarkIgnoresPrepared));
         first.unwrap_or(self.floor).tso
     }
 
@@ -223,6 +224,9 @@ impl NodeStream {
     /// The key of a transaction that this node commits alone, or `None` while it waits behind a gate.
     pub(super) fn local(&mut self, txn: Box<SourceTxn>) -> Option<(OrderKey, Box<SourceTxn>)> {
         let (clock, place) = (self.tick(txn.immediate_commit), self.count);
+        if let Some(tso) = txn.tso.filter(|_| mutant(Mutant::LocalAtOwnTso)) {
+            self.floor.raise(tso, 0);
+        }
         if self.backlog.is_empty() {
             return Some((self.local_key(clock, place), txn));
         }
@@ -232,7 +236,11 @@ impl NodeStream {
 
     pub(super) fn local_key(&mut self, clock: u64, place: u64) -> OrderKey {
         self.floor.raise(Tso::ZERO, clock);
-        OrderKey::local(self.floor.tso, self.floor.time, self.id, place)
+        let time = match mutant(Mutant::LocalAtOwnTime) {
+            true => clock,
+            false => self.floor.time,
+        };
+        OrderKey::local(self.floor.tso, time, self.id, place)
     }
 
     /// A branch is prepared; its place and what it stands on. `Err` gives it back when its xid is prepared already.
@@ -358,6 +366,9 @@ impl NodeStream {
 
     /// Raises the floor at the head of the backlog.
     pub(super) fn raise_head(&mut self, tso: Tso, time: u64) {
+        if mutant(Mutant::GateDoesNotRaise) {
+            return;
+        }
         self.floor.raise(tso, time);
     }
 
@@ -396,8 +407,13 @@ impl NodeStream {
 
     fn pass_fence(&mut self) -> Option<Passed> {
         let pos = self.pos;
-        let Placed { fence, horizon } = self.fence.take_if(|f| f.fence.pos <= pos)?;
-        let time = fence.stamp.time.saturating_add(1);
+        let Placed { fence, horizon } = self
+            .fence
+            .take_if(|f| f.fence.pos <= pos || mutant(Mutant::FenceActsEarly))?;
+        let time = match mutant(Mutant::ClampNotRaised) {
+            true => 0,
+            false => fence.stamp.time.saturating_add(1),
+        };
         self.tick(time);
         self.raise(fence.stamp.tso, time);
         // An answer may arrive when the stream is past it: it acts only from here on, and is recorded so.

@@ -4,6 +4,7 @@
 use std::borrow::Borrow;
 
 use tributary_binlog::{GtidSet, Sid};
+use tributary_flow::{Mutant, mutant};
 
 use crate::StartError;
 
@@ -34,7 +35,10 @@ pub(crate) fn choose<F: Borrow<GtidSet>>(
         return Err(StartError::Purged { missing });
     }
     let has = |file: &F| file.borrow().is_subset(client);
-    let behind = source.files.partition_point(has);
+    let mut behind = source.files.partition_point(has);
+    if mutant(Mutant::StartOneFileLate) && behind < source.files.len() {
+        behind += 1;
+    }
     // The first file's set is what is purged, so without files only can there be none.
     behind.checked_sub(1).ok_or(StartError::NoFiles)
 }

@@ -124,7 +124,8 @@ impl Cluster {
             return (id, false);
         }
         counts.hit(Fault::XidReuse);
-        (self.free_gtrids.swap_remove(at).gtrid, !safe)
+        // Nor is a branch without a timestamp where others have one told from the branches of the use before.
+        (self.free_gtrids.swap_remove(at).gtrid, !self.is_causal())
     }
 
     /// Carries out an order; returns what follows from it. An order for a node that is down comes again.
@@ -233,7 +234,9 @@ impl Cluster {
             }
             (Broken::OracleBack(_), all) => {
                 let parts = &self.truth[&id].parts;
-                let Some(floor) = parts.iter().find_map(|p| self.committed_before(p)) else {
+                // Of several branches, those that are told first may be written before the oracle is found out.
+                let [part] = parts.as_slice() else { return };
+                let Some(floor) = self.committed_before(part) else {
                     return;
                 };
                 all.fill(Decision::Commit(Some(floor)));

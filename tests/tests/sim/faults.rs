@@ -209,11 +209,11 @@ impl Plan {
         let calm = |p| if in_doubt { 0 } else { p };
         let current = !in_doubt && rng.percent(15);
         let busy_until = rng.range(200_000, 2_000_000);
-        let breaks = !causal && rng.percent(6);
+        let breaks = !causal && !current && rng.percent(12);
         let skew = if rng.percent(30) { 1 } else { 300_000 };
         let from = busy_until / 2;
         // Two uses of an xid on different nodes are told from two timestamps of one by the nodes' clocks.
-        let broken = match rng.percent(50) && skew == 1 {
+        let broken = match skew == 1 {
             _ if !breaks => None,
             true => Some(Broken::TwoTimestamps(from)),
             false => Some(Broken::OracleBack(from)),

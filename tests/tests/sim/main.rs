@@ -12,6 +12,8 @@ mod coordinator;
 mod dump;
 mod faults;
 mod link;
+#[cfg(feature = "mutants")]
+mod mutants;
 mod node;
 mod order;
 mod reader;

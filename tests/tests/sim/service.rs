@@ -145,9 +145,6 @@ impl Service {
 
     /// Questions to put to nodes now.
     pub(crate) fn ask(&mut self, now: u64, counts: &mut Counts) -> Vec<(usize, u64)> {
-        if self.merger.waiting() == 0 {
-            return Vec::new();
-        }
         let mut wanted = Vec::new();
         let ask_after = &self.ask_after;
         self.merger
@@ -160,8 +157,13 @@ impl Service {
             out.push((node.index(), self.questions));
         }
         if now - self.last_progress >= OVERDRAFT_AFTER {
-            for (node, _) in self.merger.blocked() {
-                self.links[node.index()].overdraw(self.overdraft, counts);
+            let blocked = self.merger.blocked();
+            for (n, link) in self.links.iter().enumerate() {
+                // What is prepared and not finished takes up memory until the rest is read.
+                let id = NodeId(n as u16);
+                if self.merger.unresolved(id) > 0 || blocked.iter().any(|(node, _)| *node == id) {
+                    link.overdraw(self.overdraft, counts);
+                }
             }
         }
         out
