@@ -92,14 +92,12 @@ async fn session_of(
         };
         plan.make();
         let (branches, finish, claims) = plan.finish();
-        if branches.is_empty() {
-            continue;
-        }
-        let done = match session.run(&branches, finish).await {
-            Outcome::Committed { .. } => true,
-            Outcome::RolledBack | Outcome::Aborted { .. } => false,
-            other => bail!("{other:?}"),
-        };
+        let done = !branches.is_empty()
+            && match session.run(&branches, finish).await {
+                Outcome::Committed { .. } => true,
+                Outcome::RolledBack | Outcome::Aborted { .. } => false,
+                other => bail!("{other:?}"),
+            };
         committed += u64::from(done);
         for (key, after) in claims {
             rows.with(key, |place| {
