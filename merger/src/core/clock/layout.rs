@@ -406,7 +406,7 @@ mod tests {
         let mut out = Vec::new();
         let mut nulls = Vec::new();
         for (meta, _) in columns.iter().zip(present).filter(|(_, present)| **present) {
-            nulls.push(random() % 16 == 0);
+            nulls.push(random().is_multiple_of(16));
             if nulls.last() == Some(&true) {
                 continue;
             }
