@@ -20,6 +20,7 @@ mod reader;
 mod replay;
 mod rng;
 mod service;
+mod small;
 mod truth;
 mod world;
 
