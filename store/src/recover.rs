@@ -210,6 +210,10 @@ impl Opening {
         let removed: u64 = plan.behind.iter().filter_map(|f| sizes.get(&f.seq())).sum();
         self.apply(&plan, &*handle, &file, offset, &entries)?;
         if purging.is_some() {
+            // Names that are gone may be gone from the page cache alone: the note must not be forgotten before they are.
+            self.disk
+                .sync_dir()
+                .map_err(OpenError::io("syncing the directory"))?;
             purge::finish(&*self.kv)?;
         }
         let cut = plan.cut + removed;

@@ -179,7 +179,14 @@ impl Waiting {
         let others: SmallVec<[(Tso, &Branch); 4]> = self.siblings(gtrid).collect();
         others.iter().copied().find(|(other, _)| {
             let mut same = others.iter().filter(|(t, _)| t == other);
-            let later = |b: &Branch| b.floor >= tso || b.prepare.immediate_commit > committed;
+            // One node prepares an xid again only when its first use is over.
+            let again = |b: &Branch| {
+                branches
+                    .iter()
+                    .any(|o| o.node == b.node && o.xid() == b.xid())
+            };
+            let later =
+                |b: &Branch| b.floor >= tso || b.prepare.immediate_commit > committed || again(b);
             *other > tso && !same.any(|(_, b)| later(b))
         })
     }

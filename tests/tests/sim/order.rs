@@ -282,10 +282,10 @@ fn keys(
                 let tso = entry.tso.context("a timestamp")?;
                 base = base.max(tso);
                 let parts = &cluster.truth[&id].parts;
-                let cut = |p: &&crate::truth::Part| {
-                    p.node == node.index() && p.prepare.is_some_and(|g| start.contains(&g))
-                };
-                if parts.iter().filter(cut).count() == 0 {
+                let here = |p: &&crate::truth::Part| p.node == node.index();
+                // Of two branches on one node, reading may have begun between.
+                let mut parts = parts.iter().filter(here);
+                if parts.any(|p| p.prepare.is_none_or(|g| !start.contains(&g))) {
                     out.push((OrderKey::distributed(tso), id));
                 }
             }

@@ -260,7 +260,9 @@ impl Reader {
             "the sum of all balances is {sum} behind {id}"
         );
         self.apply(&open.rows, cluster)?;
-        if let Some(tso) = truth.tso {
+        // A commit by hand finds the timestamp with a sibling, and that may have been prepared before reading began.
+        let by_hand = cut && cluster.unstamped.contains(&id);
+        if let Some(tso) = truth.tso.filter(|_| !by_hand) {
             ensure!(
                 open.original == tso,
                 "{id}: timestamp {}, TSO {tso}\n{}",
