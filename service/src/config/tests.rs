@@ -66,7 +66,6 @@ fn every_problem_has_one_line_with_its_path() {
         lines,
         [
             "cluster.order: \"tsoo\" is not one of tso, causal",
-            "cluster.order: is missing: \"tso\" or \"causal\"",
             "store.max_binlog_size: must be a size such as \"512MiB\", from 4.0 KiB to 1.0 GiB",
             "store.foo: unknown key",
             "server.server_id: must be a whole number from 1 to 4294967295",

@@ -289,6 +289,8 @@ fn keys(
                     out.push((OrderKey::distributed(tso), id));
                 }
             }
+            // `BEGIN, COMMIT`: the collector hands on nothing but its GTID.
+            (TxnKind::Local, Label::None) => {}
             (TxnKind::Local | TxnKind::OnePhase(_) | TxnKind::Ddl, label) => {
                 clamp = clamp.max(entry.immediate_commit);
                 let key = OrderKey::local(base, clamp, node, seq);
