@@ -189,7 +189,8 @@ fn held_back(cluster: &Cluster, moment: u64) -> BTreeSet<u64> {
 pub(crate) fn flows(cluster: &Cluster, reader: &Reader, moment: u64) -> Result<()> {
     let held = held_back(cluster, moment);
     for (id, truth) in &cluster.truth {
-        let due = truth.is_due(&cluster.starts) && truth.finished < moment;
+        // A branch that was rolled back has its say in where the rest of its transaction stands.
+        let due = truth.is_due(&cluster.starts) && truth.finished < moment && !truth.is_heuristic();
         ensure!(
             !due || held.contains(id) || reader.has(*id),
             "{id} waits since {} µs, and follows none of those in doubt: {truth:?}\n{}",
