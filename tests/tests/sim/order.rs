@@ -163,7 +163,9 @@ pub(crate) fn complete(cluster: &Cluster, reader: &Reader) -> Result<()> {
 fn held_back(cluster: &Cluster, moment: u64) -> BTreeSet<u64> {
     let in_doubt = |(_, truth): &(&u64, &crate::truth::Truth)| {
         let committed = truth.parts.iter().any(|p| p.outcome == Outcome::Committed);
-        committed && (truth.fate() == Fate::Open || truth.finished >= moment)
+        let open = truth.fate() == Fate::Open || truth.finished >= moment;
+        // A branch that was rolled back has its say in where the rest of its transaction stands.
+        committed && (open || truth.is_heuristic())
     };
     let in_doubt = cluster.truth.iter().filter(in_doubt);
     let mut held: BTreeSet<u64> = in_doubt.map(|(id, _)| *id).collect();
@@ -189,8 +191,7 @@ fn held_back(cluster: &Cluster, moment: u64) -> BTreeSet<u64> {
 pub(crate) fn flows(cluster: &Cluster, reader: &Reader, moment: u64) -> Result<()> {
     let held = held_back(cluster, moment);
     for (id, truth) in &cluster.truth {
-        // A branch that was rolled back has its say in where the rest of its transaction stands.
-        let due = truth.is_due(&cluster.starts) && truth.finished < moment && !truth.is_heuristic();
+        let due = truth.is_due(&cluster.starts) && truth.finished < moment;
         ensure!(
             !due || held.contains(id) || reader.has(*id),
             "{id} waits since {} µs, and follows none of those in doubt: {truth:?}\n{}",

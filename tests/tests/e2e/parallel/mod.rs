@@ -12,7 +12,6 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
-use tributary_tests::apply_race::race;
 use tributary_tests::cluster::{Cluster, Workplace};
 use tributary_tests::compare::{CompareOptions, compare};
 use tributary_tests::coordinator::{Branch, Coordinator, Finish, Outcome};
@@ -197,18 +196,4 @@ async fn workers_side_by_side_are_never_wrong() -> Result<()> {
     ensure!(found.across > committed / 400, "too few rows move: {found}");
     stage.world.verified().await?;
     stage.world.no_errors_logged()
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn four_workers_are_faster_than_one() -> Result<()> {
-    let world = world(3, |_| {}).await?;
-    let race = race(&world.cluster, &world.service, 4, 6_000).await?;
-    println!("{race}");
-    // What it is on a quiet machine is the benchmark's business.
-    ensure!(race.ratio() > 1.0, "{race}");
-    ensure!(
-        race.one > Duration::from_millis(500),
-        "too short to tell: {race}"
-    );
-    Ok(())
 }
