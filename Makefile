@@ -1,5 +1,5 @@
 # make demo      shows Tributary with real MySQL servers on this machine (KEEP=1 leaves them running)
-# make test      every test, those with real servers included
+# make test      every test, those with real servers included, and whether seeded defects are found
 # make build     the programs, into $(CARGO_TARGET_DIR)/release
 # make lint      formatting, clippy, documentation
 # make bench     throughput, beside MySQL's own programs (BENCH_ARGS=--quick only tries it out)
@@ -35,6 +35,7 @@ demo: build
 test: build
 	@tools/get-mysql >/dev/null
 	$(cargo) test --release --workspace --locked $(TEST_ARGS)
+	$(cargo) test --release --locked -p tributary-tests --features mutants --test sim -- mutants
 
 lint: deps
 	cargo fmt --all --check

@@ -31,7 +31,7 @@ pub(crate) struct Latency {
     pub(crate) p50: f64,
     pub(crate) p99: f64,
     /// p99 above that of the mysqld measured in the same run.
-    pub(crate) p99_above_mysqld: f64,
+    pub(crate) p99_above_mysqld: Option<f64>,
 }
 
 /// Measures `count` transactions at each place; `disk` is where files that are synced go.
@@ -48,7 +48,7 @@ pub(crate) async fn run(count: usize, disk: &Path) -> Result<Vec<Latency>> {
 
     let mut mysqld = Source::new(&plain, plain.opts(tributary_tests::mysqld::REPL_ACCOUNT)).await?;
     let base = mysqld.measure(count, |_| None).await?;
-    figures.push(latency("mysqld, fsync", &base, 0.0));
+    figures.push(latency("mysqld, fsync", &base, None));
     for (order, dir, place) in [
         ("tso", on_disk.path(), "fsync"),
         ("tso", in_memory.path(), "tmpfs"),
@@ -67,7 +67,7 @@ pub(crate) async fn run(count: usize, disk: &Path) -> Result<Vec<Latency>> {
         let measured = source.measure(count, stamp).await?;
         // Again, so that both are measured at the same time of day.
         let beside = mysqld.measure(count, |_| None).await?;
-        let above = percentile(&beside, 99);
+        let above = Some(percentile(&beside, 99));
         figures.push(latency(
             &format!("tributary, {order}, {place}"),
             &measured,
@@ -78,13 +78,13 @@ pub(crate) async fn run(count: usize, disk: &Path) -> Result<Vec<Latency>> {
     Ok(figures)
 }
 
-fn latency(name: &str, sorted: &[f64], above: f64) -> Latency {
+fn latency(name: &str, sorted: &[f64], mysqld: Option<f64>) -> Latency {
     let p99 = percentile(sorted, 99);
     Latency {
         name: name.to_owned(),
         p50: percentile(sorted, 50),
         p99,
-        p99_above_mysqld: if above > 0.0 { p99 - above } else { 0.0 },
+        p99_above_mysqld: mysqld.map(|theirs| p99 - theirs),
     }
 }
 
@@ -179,10 +179,8 @@ pub(crate) fn render(figures: &[Latency]) -> String {
         "COMMIT TO CLIENT, ms", "p50", "p99", "p99 above mysqld"
     );
     for f in figures {
-        let above = match f.p99_above_mysqld {
-            0.0 => "-".to_owned(),
-            ms => format!("{ms:+.2}"),
-        };
+        let above = f.p99_above_mysqld;
+        let above = above.map_or_else(|| "-".to_owned(), |ms| format!("{ms:+.2}"));
         out += &format!(
             "{:<28} {:>9.2} {:>9.2} {:>18}\n",
             f.name, f.p50, f.p99, above
