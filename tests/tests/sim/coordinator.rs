@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 
 use tributary_collector::Start;
-use tributary_flow::TxnKind;
+use tributary_flow::{Tso, TxnKind};
 
 use crate::body;
 use crate::cluster::{Cluster, Order, xid};
@@ -254,7 +254,7 @@ impl Cluster {
         before
             .filter(commit)
             .filter_map(|e| e.tso)
-            .map(|t| t.micros())
+            .map(Tso::micros)
             .max()
     }
 

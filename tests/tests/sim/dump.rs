@@ -89,7 +89,7 @@ impl Dump {
         };
         let mut out = EventWriter::new(&mut self.out, 0, 1, node.alg);
         out.event(EventType::ROTATE, 0, flags::ARTIFICIAL, |b| {
-            rotate.put_body(b)
+            rotate.put_body(b);
         })
         .expect("a small event");
     }

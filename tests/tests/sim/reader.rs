@@ -284,7 +284,7 @@ impl Reader {
         let said = cluster.said.get(sql).and_then(|ids| ids.get(*nth));
         *nth += 1;
         let id = *said.with_context(|| format!("nobody said {sql} {nth} times"))?;
-        let fate = cluster.truth.get(&id).map(|t| t.fate());
+        let fate = cluster.truth.get(&id).map(crate::truth::Truth::fate);
         ensure!(fate == Some(Fate::Committed), "{sql} is {fate:?}");
         self.came(id)
     }

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 
 use anyhow::{Context, Result, ensure};
 use tributary_binlog::{ChecksumAlg, EventReader, EventType};
-use tributary_flow::{Checkpoint, Fence, GlobalTxn, NodeId, NodeItem, NodeTable};
+use tributary_flow::{Body, Checkpoint, Fence, GlobalTxn, NodeId, NodeItem, NodeTable};
 use tributary_merger::core::Merger;
 
 use crate::body;
@@ -97,7 +97,7 @@ fn refill(merger: &mut Merger, queues: &mut [VecDeque<Fence>]) -> Result<()> {
 }
 
 fn id(txn: &GlobalTxn) -> Result<u64> {
-    for bytes in txn.parts.iter().flat_map(|p| p.segments()) {
+    for bytes in txn.parts.iter().flat_map(Body::segments) {
         let mut events = EventReader::new(bytes, ChecksumAlg::None);
         while let Some(event) = events.next()? {
             match event.header.event_type {

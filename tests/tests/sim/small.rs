@@ -252,11 +252,11 @@ fn interleave(left: &mut [usize], order: &mut Vec<usize>, each: &mut impl FnMut(
 
 fn cases() -> Vec<Vec<Shape>> {
     let mut out = Vec::new();
-    for a in 0..SHAPES.len() {
-        out.push(vec![SHAPES[a]]);
-        for b in a..SHAPES.len() {
-            out.push(vec![SHAPES[a], SHAPES[b]]);
-            out.extend((b..SHAPES.len()).map(|c| vec![SHAPES[a], SHAPES[b], SHAPES[c]]));
+    for (i, &a) in SHAPES.iter().enumerate() {
+        out.push(vec![a]);
+        for (j, &b) in SHAPES.iter().enumerate().skip(i) {
+            out.push(vec![a, b]);
+            out.extend(SHAPES.iter().skip(j).map(|&c| vec![a, b, c]));
         }
     }
     out

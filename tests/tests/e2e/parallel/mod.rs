@@ -7,7 +7,7 @@ mod conflicts;
 mod workload;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use mysql_async::Conn;
