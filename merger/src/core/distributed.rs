@@ -88,6 +88,7 @@ impl Merger {
             horizon: horizon.clone(),
             outcome: Outcome::Unresolved,
             clock: 0,
+            window: (0, 0),
         });
         for node in behind {
             self.learn(node, &horizon);
@@ -135,7 +136,7 @@ impl Merger {
         stream.raise(tso, 0);
         let (arrival, clock) = (stream.count(), stream.clock());
         self.observed = self.observed.max(tso);
-        let window = (floor.time, group.immediate_commit);
+        let window = (resolved.prepare.immediate_commit, group.immediate_commit);
         if let Some(other) = self.groups.rolled_back_sibling(&xid, window) {
             self.heuristic((node, xid), (other.node, other.xid));
         }
@@ -310,10 +311,11 @@ impl Merger {
         if !mutant(Mutant::ForgetRolledBackPrepare) {
             self.done(node, resolved.prepare.gtid);
         }
+        let window = (resolved.prepare.immediate_commit, txn.immediate_commit);
         // The moment is that of the commits: a rollback does not move the clock.
         let (clock, floor) = (self.nodes[node.index()].clock(), resolved.floor);
         let Some(id) = resolved.group else {
-            let committed = self.waiting.sibling_since(xid.gtrid(), floor.time);
+            let committed = self.waiting.sibling_since(xid.gtrid(), window.0);
             if let Some(committed) = committed {
                 self.heuristic(committed, (node, xid));
             }
@@ -325,12 +327,14 @@ impl Merger {
                 horizon: Horizon::new(),
                 outcome: Outcome::RolledBack,
                 clock,
+                window,
             });
             return;
         };
         if let Some(member) = (self.groups.get_mut(id)).and_then(|g| g.member(node, resolved.place))
         {
             (member.outcome, member.clock) = (Outcome::RolledBack, clock);
+            member.window = window;
         }
         self.report(id);
         self.work.push(Work::Check(id));

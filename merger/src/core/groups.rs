@@ -50,6 +50,8 @@ pub(super) struct Member {
     pub(super) outcome: Outcome,
     /// The node's clock when it was resolved.
     pub(super) clock: u64,
+    /// When it was prepared and rolled back, by the node's clock.
+    pub(super) window: (u64, u64),
 }
 
 /// Where a transaction without a TSO of its own finds its place.
@@ -236,12 +238,14 @@ impl Groups {
             return;
         };
         group.missing = Some(missing);
-        let committed = |m: &&Member| matches!(m.outcome, Outcome::Committed(..));
-        let Some(member) = group.members.iter().find(committed) else {
+        let committed = |m: &Member| match &m.outcome {
+            Outcome::Committed(p, c, _) => Some((m.xid, (p.immediate_commit, c.immediate_commit))),
+            _ => None,
+        };
+        let Some((xid, window)) = group.members.iter().find_map(committed) else {
             return;
         };
-        let window = (prepared_at(member), member.clock);
-        let (hash, xid) = (group.hash, member.xid);
+        let hash = group.hash;
         while let Some(before) = self.recall(hash, &xid, window) {
             self.adopt(id, before);
         }
@@ -263,8 +267,8 @@ impl Groups {
             before.hash == hash
                 && before.member.xid.gtrid() == xid.gtrid()
                 && before.member.xid != *xid
-                && prepared_at(&before.member) <= window.1
-                && before.member.clock >= window.0
+                && before.member.window.0 <= window.1
+                && before.member.window.1 >= window.0
         })?;
         forget(&mut self.rollbacks, hash);
         Some(self.rolled_back.remove(at)?.member)
@@ -350,11 +354,6 @@ impl Groups {
         *self.rollbacks.entry(hash).or_default() += 1;
         self.rolled_back.push_back(RolledBack { hash, member });
     }
-}
-
-/// The clock of the node when a branch was prepared, at least.
-fn prepared_at(member: &Member) -> u64 {
-    member.floor.map_or(0, |floor| floor.time)
 }
 
 fn forget(counts: &mut HashMap<u64, usize>, hash: u64) {
