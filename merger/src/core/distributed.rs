@@ -314,7 +314,14 @@ impl Merger {
         let window = (resolved.prepare.immediate_commit, txn.immediate_commit);
         // The moment is that of the commits: a rollback does not move the clock.
         let (clock, floor) = (self.nodes[node.index()].clock(), resolved.floor);
-        let Some(id) = resolved.group else {
+        let id = match resolved.group {
+            None if !resolved.settled && self.mode == OrderMode::Tso => {
+                // What it stood on is told when the gate before it opens; until then it is kept like one that was committed.
+                Some(self.gather(node, xid, resolved.place, None))
+            }
+            group => group,
+        };
+        let Some(id) = id else {
             let committed = self.waiting.sibling_since(xid.gtrid(), window.0);
             if let Some(committed) = committed {
                 self.heuristic(committed, (node, xid));

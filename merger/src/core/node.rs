@@ -118,6 +118,8 @@ pub(super) struct Resolved {
     pub(super) place: u64,
     /// What it stands on, as far as that is known.
     pub(super) floor: Floor,
+    /// Whether that is the floor, and not a lower bound.
+    pub(super) settled: bool,
     pub(super) group: Option<GroupId>,
 }
 
@@ -317,6 +319,7 @@ impl NodeStream {
             prepare,
             place,
             floor: entry.floor.unwrap_or(reached),
+            settled: entry.floor.is_some(),
             group: entry.group,
         };
         self.depart();
