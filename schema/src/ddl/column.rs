@@ -397,21 +397,7 @@ impl Reader<'_> {
 
     fn key_attribute(&mut self, def: &mut ColumnDef) -> bool {
         let name = def.column.name.clone();
-        let key = |kind, key_name: &str| Key {
-            kind,
-            name: key_name.to_owned(),
-            parts: vec![KeyPart {
-                what: KeyPartOf::Column(name.clone()),
-                prefix: None,
-                descending: false,
-            }],
-            using: None,
-            block_size: None,
-            parser: None,
-            comment: String::new(),
-            invisible: false,
-            implicit: false,
-        };
+        let key = |kind, key_name: &str| Key::of_column(kind, key_name.to_owned(), &name);
         if self.eat("PRIMARY KEY") || self.eat("PRIMARY") || self.eat("KEY") {
             def.column.nullable = false;
             def.keys.push(key(KeyKind::Primary, "PRIMARY"));

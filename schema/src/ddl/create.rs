@@ -329,21 +329,12 @@ impl Reader<'_> {
     /// `[name] [USING x] (parts) options`.
     pub(super) fn key_behind_kind(&mut self, kind: KeyKind, symbol: &str) -> Option<Key> {
         let name = self.ident_but(&["USING", "TYPE"]).unwrap_or_default();
-        let mut key = Key {
-            kind,
-            name: match kind {
-                KeyKind::Primary => "PRIMARY".to_owned(),
-                _ if name.is_empty() => symbol.to_owned(),
-                _ => name,
-            },
-            parts: Vec::new(),
-            using: None,
-            block_size: None,
-            parser: None,
-            comment: String::new(),
-            invisible: false,
-            implicit: false,
+        let name = match kind {
+            KeyKind::Primary => "PRIMARY".to_owned(),
+            _ if name.is_empty() => symbol.to_owned(),
+            _ => name,
         };
+        let mut key = Key::new(kind, name);
         self.key_options(&mut key);
         if !self.mark("(") {
             return None;

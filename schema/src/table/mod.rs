@@ -133,6 +133,34 @@ pub struct Key {
     pub implicit: bool,
 }
 
+impl Key {
+    /// A key without parts and options.
+    pub(crate) fn new(kind: KeyKind, name: String) -> Self {
+        Self {
+            kind,
+            name,
+            parts: Vec::new(),
+            using: None,
+            block_size: None,
+            parser: None,
+            comment: String::new(),
+            invisible: false,
+            implicit: false,
+        }
+    }
+
+    /// A key of one column, as its definition makes it.
+    pub(crate) fn of_column(kind: KeyKind, name: String, column: &str) -> Self {
+        let mut key = Self::new(kind, name);
+        key.parts.push(KeyPart {
+            what: KeyPartOf::Column(column.to_owned()),
+            prefix: None,
+            descending: false,
+        });
+        key
+    }
+}
+
 /// A part of a key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeyPart {

@@ -9,10 +9,10 @@ use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
 use tokio::time::sleep;
 use tributary_tests::bank::{BankOptions, Mix};
-use tributary_tests::mysqld::{Mysqld, REPL_ACCOUNT};
+use tributary_tests::mysqld::Mysqld;
 
 use crate::sum;
-use crate::world::World;
+use crate::world::{World, mysqlbinlog_from, text};
 
 /// A bank whose coordinator knows no timestamps.
 fn timeless(seed: u64) -> BankOptions {
@@ -73,24 +73,10 @@ async fn stamped(world: &World) -> Result<usize> {
         let logs: Vec<mysql_async::Row> = conn.query("SHOW BINARY LOGS").await?;
         for log in logs {
             let name: String = log.get(0).context("a name")?;
-            let port = node.port().to_string();
-            let password = format!("--password={}", REPL_ACCOUNT.1);
-            let args = [
-                "--read-from-remote-server",
-                "--host=127.0.0.1",
-                "--port",
-                &port,
-                "--user",
-                REPL_ACCOUNT.0,
-                &password,
-                "--get-server-public-key",
-                &name,
-            ];
-            let dir = world.cluster.dir();
-            let output = crate::world::mysql("mysqlbinlog", &args, dir).await?;
-            ensure!(output.status.success(), "{}", crate::world::text(&output));
-            let text = String::from_utf8_lossy(&output.stdout).into_owned();
-            let times = text.lines().filter_map(|l| l.strip_prefix("# "));
+            let output = mysqlbinlog_from(node.port(), &[&name], world.cluster.dir()).await?;
+            ensure!(output.status.success(), "{}", text(&output));
+            let events = String::from_utf8_lossy(&output.stdout).into_owned();
+            let times = events.lines().filter_map(|l| l.strip_prefix("# "));
             let (mut original, mut immediate) = ("", "");
             for line in times {
                 if let Some(rest) = line.strip_prefix("original_commit_timestamp=") {

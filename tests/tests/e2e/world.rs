@@ -125,7 +125,12 @@ pub(crate) async fn mysql(program: &str, args: &[&str], dir: &Path) -> Result<Ou
 
 /// Runs `mysqlbinlog` against the service, in `dir`.
 pub(crate) async fn remote_mysqlbinlog(world: &World, args: &[&str], dir: &Path) -> Result<Output> {
-    let port = world.service.port().to_string();
+    mysqlbinlog_from(world.service.port(), args, dir).await
+}
+
+/// Runs `mysqlbinlog` against the server at `port`, a node or the service, in `dir`.
+pub(crate) async fn mysqlbinlog_from(port: u16, args: &[&str], dir: &Path) -> Result<Output> {
+    let port = port.to_string();
     let password = format!("--password={}", REPL_ACCOUNT.1);
     let login = [
         "--read-from-remote-server",
