@@ -15,3 +15,4 @@ pub mod process;
 pub mod service;
 pub mod tools;
 pub mod tso;
+pub mod wire;
