@@ -112,6 +112,8 @@ pub struct Account {
     pub privileges: Privileges,
     /// True when it may connect over TLS only (MySQL's `REQUIRE SSL`).
     pub require_tls: bool,
+    /// True when a digest is no proof: the client must say the password itself, over TLS or encrypted with the server's key.
+    pub full_authentication: bool,
     pub(crate) digests: PasswordDigests,
 }
 
@@ -129,6 +131,7 @@ impl Account {
             plugin,
             privileges,
             require_tls: false,
+            full_authentication: false,
             digests,
         }
     }
@@ -140,6 +143,14 @@ impl Account {
         self
     }
 
+    /// The same account, by full authentication of `caching_sha2_password` only (or not): what a MySQL server asks for until
+    /// it has the account in its cache.
+    #[must_use]
+    pub fn with_full_authentication(mut self, full: bool) -> Self {
+        self.full_authentication = full;
+        self
+    }
+
     /// What an unknown user is checked against: fails like a wrong password.
     pub(crate) fn unknown(user: &str) -> Self {
         Self {
@@ -147,6 +158,7 @@ impl Account {
             plugin: AuthPlugin::default(),
             privileges: Privileges::default(),
             require_tls: false,
+            full_authentication: false,
             digests: PasswordDigests::impossible(),
         }
     }

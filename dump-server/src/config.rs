@@ -10,6 +10,7 @@ use tributary_flow::limits::{CLIENT_CONNECTIONS_MAX, CLIENT_HANDSHAKES_MAX};
 use crate::account::Accounts;
 use crate::catalog::{Catalog, EmptyCatalog};
 use crate::rsa_key::RsaKey;
+pub use crate::wire::compress::Compression;
 
 /// Changes of the log that statements ask for and the service carries out. Called on a blocking thread.
 pub trait AdminActions: Send + Sync + 'static {
@@ -42,6 +43,10 @@ pub struct ServerConfig {
     pub accounts: Accounts,
     /// TLS, offered only when set; many clients use it whenever it is offered.
     pub tls: Option<Arc<rustls::ServerConfig>>,
+    /// The versions of TLS that `tls` takes, as `@@tls_version` lists them.
+    pub tls_versions: String,
+    /// Compression clients may ask for.
+    pub compression: Compression,
     /// Key for passwords of clients that need full authentication without TLS.
     pub rsa_key: RsaKey,
     /// Most simultaneous connections; further ones get error 1040.
@@ -65,6 +70,8 @@ pub struct ServerConfig {
     pub semi_sync: bool,
     /// Shown as `@@max_binlog_size`.
     pub max_binlog_size: u64,
+    /// Shown as `@@binlog_expire_logs_seconds`; zero when files do not expire by age.
+    pub expire_after: Duration,
     /// Added to connection ids, so that they differ between nodes behind one address.
     pub connection_id_base: u32,
     /// The logical schema, for SHOW statements and `information_schema`.
@@ -129,6 +136,8 @@ impl ServerConfig {
             version,
             accounts: Accounts::default(),
             tls: None,
+            tls_versions: "TLSv1.2,TLSv1.3".to_owned(),
+            compression: Compression::default(),
             rsa_key: RsaKey::on_demand(),
             max_connections: CLIENT_CONNECTIONS_MAX,
             max_handshakes: CLIENT_HANDSHAKES_MAX,
@@ -140,6 +149,7 @@ impl ServerConfig {
             net_write_timeout: Duration::from_secs(60),
             semi_sync: false,
             max_binlog_size: 512 << 20,
+            expire_after: Duration::ZERO,
             connection_id_base: 0,
             catalog: Arc::new(EmptyCatalog),
             admin: None,

@@ -23,6 +23,7 @@ use crate::link::{ConnectionEnd, Link};
 use crate::registry::Registered;
 use crate::server::Server;
 use crate::wire::errors::{self, SqlError};
+use crate::wire::handshake;
 use crate::wire::packet::{PACKET_HEADER_LEN, Packet, PacketError, PacketWriter};
 use crate::wire::reply::{put_err, put_ok};
 use crate::{events, tail};
@@ -46,7 +47,7 @@ pub(crate) async fn serve(server: Arc<Server>, stream: TcpStream, peer: SocketAd
     let facts = ConnectionFacts {
         id: client.id,
         host: peer.ip().to_string(),
-        tls_offered: server.config.tls.is_some(),
+        offered: handshake::offered(server.config.tls.is_some(), server.config.compression),
         salt: server.new_salt(),
     };
     let connection = Connection {
@@ -138,14 +139,11 @@ impl Connection {
             return Err(ConnectionEnd::Protocol);
         };
         let acceptor = TlsAcceptor::from(config);
-        let version = self
+        let encryption = self
             .link
             .secure(|stream| async move { acceptor.accept(stream).await })
             .await?;
-        self.session().tls_started(match version {
-            Some(rustls::ProtocolVersion::TLSv1_2) => "TLSv1.2",
-            _ => "TLSv1.3",
-        });
+        self.session().tls_started(encryption);
         Ok(())
     }
 

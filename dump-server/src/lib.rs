@@ -27,7 +27,7 @@ pub use catalog::{
     Catalog, ColumnInfo, DatabaseInfo, EmptyCatalog, ForeignKeyInfo, IndexInfo, IndexPart,
     TableInfo,
 };
-pub use config::{AdminActions, ServerConfig, VersionError};
+pub use config::{AdminActions, Compression, ServerConfig, VersionError};
 pub use core::view::ClientStatus;
 pub use counters::Counters;
 pub use rsa_key::{RsaKey, RsaKeyError};

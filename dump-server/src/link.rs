@@ -11,6 +11,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 use tokio_util::either::Either;
 
+use crate::core::session::Encryption;
 use crate::counters::{LiveCounters, add};
 use crate::wire::compress::{Algorithm, BadCompression, Compressor, Decompressor};
 use crate::wire::packet::{Packet, PacketDecoder, PacketError};
@@ -146,7 +147,7 @@ impl Link {
     pub(crate) async fn secure<F>(
         &mut self,
         handshake: impl FnOnce(TcpStream) -> F,
-    ) -> Result<Option<rustls::ProtocolVersion>, ConnectionEnd>
+    ) -> Result<Encryption, ConnectionEnd>
     where
         F: Future<Output = std::io::Result<TlsStream<TcpStream>>>,
     {
@@ -158,9 +159,9 @@ impl Link {
             return Err(ConnectionEnd::Protocol);
         };
         let secured = handshake(stream).await.map_err(ConnectionEnd::Tls)?;
-        let version = secured.get_ref().1.protocol_version();
+        let encryption = encryption(secured.get_ref().1);
         self.socket = Some(Either::Right(Box::new(secured)));
-        Ok(version)
+        Ok(encryption)
     }
 
     /// The next message. `silence` limits the wait for its first byte, `stall` each later one. A `careful` reader takes no
@@ -233,6 +234,27 @@ impl Link {
         let inlet = std::mem::take(&mut self.inlet);
         Some((inlet, reader, Outlet { io, deflate }))
     }
+}
+
+/// What was agreed, by OpenSSL's names: those are what MySQL shows.
+fn encryption(tls: &rustls::ServerConnection) -> Encryption {
+    let version = match tls.protocol_version() {
+        Some(rustls::ProtocolVersion::TLSv1_2) => "TLSv1.2",
+        _ => "TLSv1.3",
+    };
+    let suite = tls.negotiated_cipher_suite();
+    let name = suite.and_then(|s| s.suite().as_str()).unwrap_or_default();
+    let cipher = match name.strip_prefix("TLS13_") {
+        Some(rest) => format!("TLS_{rest}"),
+        // TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256 is ECDHE-RSA-AES128-GCM-SHA256 there.
+        None => name
+            .trim_start_matches("TLS_")
+            .replace("_WITH_", "_")
+            .replace("AES_", "AES")
+            .replace("POLY1305_SHA256", "POLY1305")
+            .replace('_', "-"),
+    };
+    Encryption { version, cipher }
 }
 
 /// Writes everything, unless the client takes nothing for `limit`.

@@ -13,7 +13,7 @@ use tributary_store::GlobalLog;
 
 use crate::account::Accounts;
 use crate::catalog::Catalog;
-use crate::config::ServerConfig;
+use crate::config::{Compression, ServerConfig};
 use crate::core::query::vars;
 use crate::core::session::SessionEnv;
 use crate::core::view::{ClientStatus, LogFile, ReplicaRow, ServerView};
@@ -129,6 +129,21 @@ impl ServerView for Server {
 
     fn semi_sync(&self) -> bool {
         self.config.semi_sync
+    }
+
+    fn tls_versions(&self) -> &str {
+        match self.has_tls() {
+            true => &self.config.tls_versions,
+            false => "",
+        }
+    }
+
+    fn compression(&self) -> Compression {
+        self.config.compression
+    }
+
+    fn expire_after(&self) -> Duration {
+        self.config.expire_after
     }
 
     fn has_tls(&self) -> bool {

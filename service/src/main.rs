@@ -7,6 +7,7 @@
 
 mod admin;
 mod check;
+mod clients;
 mod config;
 mod events;
 mod fence_log;

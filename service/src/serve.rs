@@ -16,20 +16,18 @@ use tokio_util::sync::CancellationToken;
 use tributary_collector::{
     Collector, CollectorConfig, CollectorHandle, Identities, NodeUrl, Probe, Start, TlsMode,
 };
-use tributary_dump_server::{
-    Account, Accounts, AdminActions, AuthPlugin, Privileges, Server, ServerConfig,
-};
+use tributary_dump_server::Server;
 use tributary_flow::{NodeId, NodeProgress, NodeTable, limits};
 use tributary_merger::core::Merger;
 use tributary_merger::{MergerHandle, MergerPorts};
 use tributary_store::{GlobalLog, Opened, RealDisk, RocksKv, StoreOptions};
 
 use crate::admin::{self, Sources};
-use crate::config::{self, Config, Privilege, ServerTls};
+use crate::clients;
+use crate::config::{self, Config};
 use crate::fence_log;
 use crate::rebuild::{self, DATABASE_DIR};
 use crate::telemetry;
-use crate::tls;
 use crate::writer::{self, WriterCounters};
 
 /// Runs the service until it is told to stop.
@@ -47,7 +45,10 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let opened = open_store(&config).context("the data directory can not be used")?;
     let log = opened.log.clone();
     let (log_admin, requests) = writer::admin();
-    let server = Server::new(server_config(&config, Arc::new(log_admin))?, log.clone());
+    let server = Server::new(
+        clients::server_config(&config, Arc::new(log_admin))?,
+        log.clone(),
+    );
     let listener = bind(config.server.listen, "server.listen").await?;
     let admin_listener = bind(config.admin.listen, "admin.listen").await?;
     let clients_stop = CancellationToken::new();
@@ -133,41 +134,6 @@ fn open_store(config: &Config) -> anyhow::Result<Opened> {
         tracing::info!(%file, bytes, "recovered: bytes behind the last checkpoint were cut; no client has seen them");
     }
     Ok(opened)
-}
-
-fn server_config(config: &Config, admin: Arc<dyn AdminActions>) -> anyhow::Result<ServerConfig> {
-    let mut server = ServerConfig::new(config.server.server_id, &config.server.version)?;
-    server.max_connections = config.server.max_connections;
-    server.handshake_timeout = config::HANDSHAKE_TIMEOUT;
-    server.max_binlog_size = config.store.max_binlog_size;
-    server.admin = Some(admin);
-    server.tls = match &config.server.tls {
-        ServerTls::Files(cert, key) => {
-            Some(tls::from_files(cert, key).context("server.tls_cert and server.tls_key")?)
-        }
-        ServerTls::Own => {
-            Some(tls::own(&config.store.data_dir).context("a certificate for clients")?)
-        }
-        ServerTls::Off => None,
-    }
-    .map(Arc::new);
-    server.accounts = Accounts::new(config.users.iter().map(account));
-    Ok(server)
-}
-
-fn account(user: &config::User) -> Account {
-    let plugin = if user.native_password {
-        AuthPlugin::MysqlNativePassword
-    } else {
-        AuthPlugin::CachingSha2Password
-    };
-    let has = |privilege| user.privileges.contains(&privilege);
-    let privileges = Privileges {
-        replication_slave: has(Privilege::ReplicationSlave),
-        replication_client: has(Privilege::ReplicationClient),
-        admin: has(Privilege::Admin),
-    };
-    Account::new(&user.name, &user.password.0, plugin, privileges)
 }
 
 /// Collectors, merger and store's thread.

@@ -9,9 +9,12 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use anyhow::Context;
-use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::version::{TLS12, TLS13};
+use rustls::{ServerConfig, SupportedProtocolVersion};
+
+use crate::config::TlsVersions;
 
 /// Name of the generated certificate in the data directory.
 const CERT: &str = "server-cert.pem";
@@ -19,22 +22,29 @@ const CERT: &str = "server-cert.pem";
 const KEY: &str = "server-key.pem";
 
 /// TLS from PEM files: a certificate chain and its private key.
-pub(crate) fn from_files(cert: &Path, key: &Path) -> anyhow::Result<ServerConfig> {
+pub(crate) fn from_files(
+    cert: &Path,
+    key: &Path,
+    taken: TlsVersions,
+) -> anyhow::Result<ServerConfig> {
     let chain = CertificateDer::pem_file_iter(cert)
         .and_then(Iterator::collect)
         .with_context(|| cert.display().to_string())?;
     let private = PrivateKeyDer::from_pem_file(key).with_context(|| key.display().to_string())?;
     let provider = std::sync::Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = ServerConfig::builder_with_provider(provider);
-    let versions = builder.with_safe_default_protocol_versions()?;
-    versions
+    let mut versions: Vec<&SupportedProtocolVersion> = Vec::new();
+    versions.extend(taken.v1_2.then_some(&TLS12));
+    versions.extend(taken.v1_3.then_some(&TLS13));
+    builder
+        .with_protocol_versions(&versions)?
         .with_no_client_auth()
         .with_single_cert(chain, private)
         .context("certificate and key")
 }
 
 /// TLS with the directory's own certificate, which is made if there is none.
-pub(crate) fn own(dir: &Path) -> anyhow::Result<ServerConfig> {
+pub(crate) fn own(dir: &Path, taken: TlsVersions) -> anyhow::Result<ServerConfig> {
     let (cert, key) = (dir.join(CERT), dir.join(KEY));
     if !cert.exists() || !key.exists() {
         let names = vec!["tributary".to_owned(), "localhost".to_owned()];
@@ -44,7 +54,7 @@ pub(crate) fn own(dir: &Path) -> anyhow::Result<ServerConfig> {
         fs::write(&cert, made.cert.pem()).with_context(|| cert.display().to_string())?;
         tracing::info!(cert = %cert.display(), "made a self-signed certificate for clients");
     }
-    from_files(&cert, &key)
+    from_files(&cert, &key, taken)
 }
 
 fn write_private(path: &Path, text: &str) -> anyhow::Result<()> {

@@ -9,6 +9,7 @@ use serde::Serialize;
 use tributary_binlog::GtidSet;
 
 use crate::catalog::Catalog;
+use crate::wire::compress::Compression;
 use crate::wire::handshake::Salt;
 
 /// One binlog file, as SHOW BINARY LOGS lists it.
@@ -86,6 +87,12 @@ pub(crate) trait ServerView {
     fn timeout(&self, variable: &str) -> Duration;
     /// True when semi-synchronous replication is spoken.
     fn semi_sync(&self) -> bool;
+    /// `@@tls_version`.
+    fn tls_versions(&self) -> &str;
+    /// Compression that is offered.
+    fn compression(&self) -> Compression;
+    /// `@@binlog_expire_logs_seconds`.
+    fn expire_after(&self) -> Duration;
     /// `@@have_ssl`.
     fn has_tls(&self) -> bool;
     /// Every file, oldest first.

@@ -6,7 +6,7 @@
 
 use std::io::{Read as _, Write as _};
 
-use flate2::Compression;
+use flate2::Compression as Level;
 use flate2::read::ZlibDecoder;
 use flate2::write::ZlibEncoder;
 use tributary_flow::limits::PACKET_PAYLOAD_MAX;
@@ -24,6 +24,37 @@ const COMPRESS_BYTES_MIN: usize = 50;
 const PIECE_BYTES_MAX: usize = 1 << 20;
 
 const _: () = assert!(PIECE_BYTES_MAX <= PACKET_PAYLOAD_MAX);
+
+/// The algorithms clients may ask for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Compression {
+    /// zlib.
+    pub zlib: bool,
+    /// zstd, at the level the client asks for.
+    pub zstd: bool,
+}
+
+impl Default for Compression {
+    fn default() -> Self {
+        Self {
+            zlib: true,
+            zstd: true,
+        }
+    }
+}
+
+impl Compression {
+    /// The names in `@@protocol_compression_algorithms`.
+    pub(crate) fn names(self) -> String {
+        let all = [
+            (self.zlib, "zlib"),
+            (self.zstd, "zstd"),
+            (true, "uncompressed"),
+        ];
+        let on = all.into_iter().filter(|(on, _)| *on);
+        on.map(|(_, name)| name).collect::<Vec<_>>().join(",")
+    }
+}
 
 /// How a connection is compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,12 +77,20 @@ impl Algorithm {
         }
     }
 
+    /// Name and level, as SHOW STATUS has them.
+    pub(crate) fn shown(self) -> (&'static str, i32) {
+        match self {
+            Self::Zlib => ("zlib", 6),
+            Self::Zstd(level) => ("zstd", level),
+        }
+    }
+
     /// `None` when the bytes cannot be compressed.
     fn compress(self, plain: &[u8]) -> Option<Vec<u8>> {
         match self {
             Self::Zlib => {
                 let room = Vec::with_capacity(plain.len() / 2);
-                let mut encoder = ZlibEncoder::new(room, Compression::default());
+                let mut encoder = ZlibEncoder::new(room, Level::default());
                 encoder.write_all(plain).ok()?;
                 encoder.finish().ok()
             }

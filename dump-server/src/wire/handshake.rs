@@ -5,6 +5,7 @@
 
 use super::flags::{CapabilityFlags, StatusFlags};
 
+use super::compress::Compression;
 use super::cursor::{Cursor, Short};
 
 /// Level of zstd compression when the client names none, as in MySQL.
@@ -32,13 +33,12 @@ impl Salt {
 }
 
 /// What this server offers; `tls` adds CLIENT_SSL, which must then work (several clients take it whenever offered).
-/// Compression is offered always: clients take it only when told to.
-pub(crate) fn offered(tls: bool) -> CapabilityFlags {
+/// Compression is taken only by clients that are told to.
+pub(crate) fn offered(tls: bool, compression: Compression) -> CapabilityFlags {
     let mut caps = CapabilityFlags::CLIENT_LONG_PASSWORD
         | CapabilityFlags::CLIENT_FOUND_ROWS
         | CapabilityFlags::CLIENT_LONG_FLAG
         | CapabilityFlags::CLIENT_CONNECT_WITH_DB
-        | CapabilityFlags::CLIENT_COMPRESS
         | CapabilityFlags::CLIENT_IGNORE_SPACE
         | CapabilityFlags::CLIENT_PROTOCOL_41
         | CapabilityFlags::CLIENT_INTERACTIVE
@@ -51,10 +51,16 @@ pub(crate) fn offered(tls: bool) -> CapabilityFlags {
         | CapabilityFlags::CLIENT_CONNECT_ATTRS
         | CapabilityFlags::CLIENT_PLUGIN_AUTH_LENENC_CLIENT_DATA
         | CapabilityFlags::CLIENT_DEPRECATE_EOF
-        | CapabilityFlags::CLIENT_ZSTD_COMPRESSION_ALGORITHM
         | CapabilityFlags::CLIENT_QUERY_ATTRIBUTES;
-    if tls {
-        caps |= CapabilityFlags::CLIENT_SSL;
+    for (on, capability) in [
+        (tls, CapabilityFlags::CLIENT_SSL),
+        (compression.zlib, CapabilityFlags::CLIENT_COMPRESS),
+        (
+            compression.zstd,
+            CapabilityFlags::CLIENT_ZSTD_COMPRESSION_ALGORITHM,
+        ),
+    ] {
+        caps.set(capability, on);
     }
     caps
 }
@@ -337,7 +343,7 @@ mod tests {
 
     #[test]
     fn a_change_of_user_names_all_or_only_the_start() {
-        let caps = offered(false);
+        let caps = offered(false, Compression::default());
         let mut payload = b"other\0\x03abcshop\0\xff\0mysql_native_password\0".to_vec();
         let mut attrs = Vec::new();
         put_lenenc_str(&mut attrs, b"program_name");
@@ -395,7 +401,7 @@ mod tests {
         let greeting = Greeting {
             version: "8.4.9-x",
             connection_id: 7,
-            capabilities: offered(false),
+            capabilities: offered(false, Compression::default()),
             plugin: "caching_sha2_password",
         };
         greeting.put(&Salt(*b"abcdefghijklmnopqrst"), &mut out);
@@ -411,7 +417,7 @@ mod tests {
         let high = c.u16().unwrap();
         assert_eq!(
             (u32::from(high) << 16) | u32::from(low),
-            offered(false).bits()
+            offered(false, Compression::default()).bits()
         );
         assert_eq!(c.u8(), Ok(21));
         c.take(10).unwrap();
@@ -436,7 +442,7 @@ mod tests {
         #[test]
         fn any_first_packet_is_parsed_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             let _ = ClientHello::parse(&bytes);
-            let _ = HandshakeResponse::of_change_user(&bytes, offered(true));
+            let _ = HandshakeResponse::of_change_user(&bytes, offered(true, Compression::default()));
             let mut with_41 = bytes;
             if let Some(b) = with_41.get_mut(1) {
                 *b |= 2;

@@ -3,6 +3,7 @@
 //! In: TOML text and the environment. Out: a valid [`Config`], or every problem at once, one line each with the key's path.
 //! Nothing here opens a connection.
 
+mod clients;
 mod keys;
 mod reader;
 
@@ -14,6 +15,7 @@ use tributary_binlog::GtidSet;
 use tributary_flow::OrderMode;
 use tributary_store::Retention;
 
+pub(crate) use clients::{Privilege, Server, ServerTls, TlsVersions, User};
 pub(crate) use keys::reference;
 use reader::{Problems, Table};
 
@@ -118,56 +120,6 @@ pub(crate) struct Store {
     pub(crate) purge_in_use: bool,
 }
 
-/// `[server]`: what dump clients connect to.
-#[derive(Clone, Debug)]
-pub(crate) struct Server {
-    /// Address.
-    pub(crate) listen: SocketAddr,
-    /// `server_id`, towards clients and towards nodes.
-    pub(crate) server_id: u32,
-    /// Announced server version.
-    pub(crate) version: String,
-    /// Simultaneous connections.
-    pub(crate) max_connections: usize,
-    /// Encryption towards clients.
-    pub(crate) tls: ServerTls,
-}
-
-/// Where the certificate that clients are shown comes from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum ServerTls {
-    /// Made at the first start and kept in the data directory.
-    Own,
-    /// Certificate chain and private key, PEM.
-    Files(PathBuf, PathBuf),
-    /// TLS is not offered.
-    Off,
-}
-
-/// `[[user]]`: an account of dump clients.
-#[derive(Clone, Debug)]
-pub(crate) struct User {
-    /// Its name.
-    pub(crate) name: String,
-    /// Its password.
-    pub(crate) password: Secret,
-    /// `mysql_native_password` instead of `caching_sha2_password`.
-    pub(crate) native_password: bool,
-    /// MySQL privileges.
-    pub(crate) privileges: Vec<Privilege>,
-}
-
-/// What an account may do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Privilege {
-    /// `REPLICATION SLAVE`: read the binlog.
-    ReplicationSlave,
-    /// `REPLICATION CLIENT`: `SHOW BINARY LOGS` and friends.
-    ReplicationClient,
-    /// `ADMIN`: `KILL`, `PURGE`, `FLUSH`.
-    Admin,
-}
-
 /// `[admin]`: HTTP for operators.
 #[derive(Clone, Debug)]
 pub(crate) struct Admin {
@@ -216,11 +168,11 @@ impl Config {
             cluster: cluster(root.table("cluster"), &env),
             nodes: nodes(root.tables("node"), &env),
             store: store(root.table("store"), &env),
-            server: server(root.table("server"), &env),
+            server: clients::server(root.table("server"), &env),
             users: root
                 .tables("user")
                 .into_iter()
-                .map(|t| user(t, &env))
+                .map(|t| clients::user(t, &env))
                 .collect(),
             admin: admin(root.table("admin")),
             warnings: Vec::new(),
@@ -460,94 +412,6 @@ fn store(mut t: Table<'_>, env: &Env<'_>) -> Store {
     }
 }
 
-fn server(mut t: Table<'_>, env: &Env<'_>) -> Server {
-    let listen = t
-        .address("listen")
-        .unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 3307)));
-    let server_id = t
-        .integer("server_id", 1, u64::from(u32::MAX))
-        .map(|id| id as u32);
-    if server_id.is_none() && !t.reported("server_id") {
-        env.problems.add(
-            "server.server_id",
-            "is missing: a number that no node and no replica has",
-        );
-    }
-    let version = t.text("version").unwrap_or_else(|| DEFAULT_VERSION.into());
-    if !version.starts_with(|c: char| ('5'..='9').contains(&c))
-        || !version.is_ascii()
-        || version.len() > 49
-    {
-        env.problems.add("server.version", "must begin with 5 to 9 (clients take 10 and more for MariaDB) and have at most 49 characters");
-    }
-    let max_connections = t.integer("max_connections", 1, 100_000).unwrap_or(1000) as usize;
-    let (cert, key) = (t.text("tls_cert"), t.text("tls_key"));
-    if cert.is_some() != key.is_some() {
-        env.problems.add(
-            "server.tls_cert",
-            "tls_cert and tls_key are given together or not at all",
-        );
-    }
-    let off = t.one_of("tls", &["offered", "off"]).as_deref() == Some("off");
-    if off && cert.is_some() {
-        env.problems
-            .add("server.tls", "is \"off\", but tls_cert is given");
-    }
-    let tls = match cert.zip(key) {
-        Some((cert, key)) => ServerTls::Files(env.path(&cert), env.path(&key)),
-        None if off => ServerTls::Off,
-        None => ServerTls::Own,
-    };
-    t.finish();
-    Server {
-        listen,
-        server_id: server_id.unwrap_or(0),
-        version,
-        max_connections,
-        tls,
-    }
-}
-
-/// What clients are told unless configured: a MySQL LTS whose statements, events and defaults all tested clients accept.
-pub(crate) const DEFAULT_VERSION: &str = "8.4.9-tributary";
-
-fn user(mut t: Table<'_>, env: &Env<'_>) -> User {
-    let name = t.required_text("name").unwrap_or_default();
-    let password = env.password(&mut t, None);
-    let native_password = t
-        .one_of(
-            "plugin",
-            &["caching_sha2_password", "mysql_native_password"],
-        )
-        .as_deref()
-        == Some("mysql_native_password");
-    let path = t.path("privileges");
-    let listed = t
-        .texts("privileges")
-        .unwrap_or_else(|| vec!["REPLICATION SLAVE".into(), "REPLICATION CLIENT".into()]);
-    let privileges = (listed.iter())
-        .filter_map(|p| match p.to_ascii_uppercase().as_str() {
-            "REPLICATION SLAVE" => Some(Privilege::ReplicationSlave),
-            "REPLICATION CLIENT" => Some(Privilege::ReplicationClient),
-            "ADMIN" => Some(Privilege::Admin),
-            _ => {
-                env.problems.add(
-                    &path,
-                    &format!("{p:?} is not one of REPLICATION SLAVE, REPLICATION CLIENT, ADMIN"),
-                );
-                None
-            }
-        })
-        .collect();
-    t.finish();
-    User {
-        name,
-        password,
-        native_password,
-        privileges,
-    }
-}
-
 fn admin(mut t: Table<'_>) -> Admin {
     let listen = t
         .address("listen")
@@ -555,9 +419,6 @@ fn admin(mut t: Table<'_>) -> Admin {
     t.finish();
     Admin { listen }
 }
-
-/// How long clients have to authenticate.
-pub(crate) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 mod tests;

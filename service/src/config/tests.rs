@@ -130,6 +130,45 @@ fn retention() {
     assert!(with("purge_in_use = 1").is_err());
 }
 
+#[test]
+fn what_clients_meet() {
+    let c = parse(GOOD).unwrap();
+    assert_eq!(c.server.version, "8.4.9-tributary");
+    assert_eq!(c.server.tls_versions.names(), "TLSv1.2,TLSv1.3");
+    assert_eq!(c.server.timeouts.wait, Duration::from_secs(28_800));
+    assert!(!c.server.semi_sync && !c.users[0].require_tls && !c.users[0].full_authentication);
+    let with = |server: &str, user: &str| {
+        let text = GOOD.replace("[server]\n", &format!("[server]\n{server}\n"));
+        parse(&(text + user))
+    };
+    let c = with(
+        "semi_sync = true\ntls_versions = [\"TLSv1.3\"]\ncompression = []\nwait_timeout = \"5m\"",
+        "require_tls = true\nfull_authentication = true\n",
+    )
+    .unwrap();
+    assert_eq!(c.server.tls_versions.names(), "TLSv1.3");
+    assert!(!c.server.compression.zlib && !c.server.compression.zstd);
+    assert_eq!(c.server.timeouts.wait, Duration::from_secs(300));
+    assert!(c.server.semi_sync && c.users[0].require_tls && c.users[0].full_authentication);
+    for (server, user, path) in [
+        ("version = \"10.11.2\"", "", "server.version: "),
+        ("version = \"8\"", "", "server.version: "),
+        ("tls_versions = []", "", "server.tls_versions: "),
+        ("tls_versions = [\"SSLv3\"]", "", "server.tls_versions: "),
+        ("compression = [\"lz4\"]", "", "server.compression: "),
+        ("max_handshakes = 0", "", "server.max_handshakes: "),
+        ("net_read_timeout = 30", "", "server.net_read_timeout: "),
+        (
+            "",
+            "plugin = \"mysql_native_password\"\nfull_authentication = true\n",
+            "user[repl].full_authentication: ",
+        ),
+    ] {
+        let lines = with(server, user).expect_err(path);
+        assert!(lines[0].starts_with(path), "{lines:?}");
+    }
+}
+
 /// Every key of the list is known to the reader: a file with all of them has no unknown key.
 #[test]
 fn the_list_of_keys_is_what_the_reader_reads() {
@@ -154,7 +193,7 @@ fn the_list_of_keys_is_what_the_reader_reads() {
         "{lines:#?}"
     );
     // The other way round: each key the reader asks for is in the list.
-    let source = [include_str!("mod.rs")].concat();
+    let source = [include_str!("mod.rs"), include_str!("clients.rs")].concat();
     let pattern = [
         "t.text(\"",
         "t.required_text(\"",
@@ -166,6 +205,9 @@ fn the_list_of_keys_is_what_the_reader_reads() {
         "t.duration(\"",
         "t.boolean(\"",
         "table.text(\"",
+        "time(\"",
+        "count(&mut t, \"",
+        "two(t, env, \"",
     ];
     for (at, p) in pattern
         .iter()

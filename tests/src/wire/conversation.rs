@@ -92,7 +92,7 @@ impl Recorder {
     }
 
     /// Bytes from the client.
-    pub(super) fn from_client(&mut self, bytes: &[u8]) {
+    pub(super) fn client_sent(&mut self, bytes: &[u8]) {
         if matches!(self.expect, Expect::Opaque) {
             return;
         }
@@ -103,7 +103,7 @@ impl Recorder {
     }
 
     /// Bytes from the server.
-    pub(super) fn from_server(&mut self, bytes: &[u8]) {
+    pub(super) fn server_sent(&mut self, bytes: &[u8]) {
         if matches!(self.expect, Expect::Opaque) {
             return;
         }

@@ -145,11 +145,11 @@ async fn serve(mut client: TcpStream, shared: Arc<Shared>) {
     let (from_client, to_client) = client.split();
     let (from_server, to_server) = server.split();
     let up = pump(from_client, to_server, |bytes| {
-        lock(&recorder).from_client(bytes);
+        lock(&recorder).client_sent(bytes);
     });
     let mut greeting = Some(shared.hide.capabilities()).filter(|hidden| *hidden != 0);
     let down = pump(from_server, to_client, |bytes| {
-        lock(&recorder).from_server(bytes);
+        lock(&recorder).server_sent(bytes);
         // A greeting comes in one piece: it is short, and the first that is written.
         if let Some(hidden) = greeting.take() {
             hide(bytes, hidden);

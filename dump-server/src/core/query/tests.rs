@@ -4,6 +4,7 @@ use super::metadata::tests::Shop;
 use super::*;
 use crate::account::Privileges;
 use crate::catalog::{Catalog, EmptyCatalog};
+use crate::config::Compression;
 use crate::core::query::vars::{Charset, SessionVars};
 use crate::core::view::{ClientStatus, LogFile, ReplicaRow};
 use crate::wire::CapabilityFlags;
@@ -97,6 +98,15 @@ impl ServerView for Still {
     fn semi_sync(&self) -> bool {
         self.semi_sync
     }
+    fn tls_versions(&self) -> &str {
+        "TLSv1.2,TLSv1.3"
+    }
+    fn compression(&self) -> Compression {
+        Compression::default()
+    }
+    fn expire_after(&self) -> Duration {
+        Duration::from_secs(86_400)
+    }
     fn catalog(&self) -> &dyn Catalog {
         if self.shop { &Shop } else { &EmptyCatalog }
     }
@@ -134,7 +144,7 @@ fn session(privileges: Privileges) -> SessionState {
         replica: None,
         program: None,
         library: None,
-        tls_version: None,
+        encryption: None,
         capabilities: CapabilityFlags::empty(),
         compression: None,
         statements: Default::default(),

@@ -143,7 +143,8 @@ impl AuthFlow {
                 self.accept_if(self.digests().verify_native(&self.salt, answer), true)
             }
             AuthPlugin::CachingSha2Password => {
-                let fast = self.digests().verify_sha2(&self.salt, answer);
+                let fast = !self.account.full_authentication
+                    && self.digests().verify_sha2(&self.salt, answer);
                 let next = if fast {
                     FAST_AUTH_SUCCESS
                 } else {

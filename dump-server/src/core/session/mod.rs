@@ -17,7 +17,7 @@ use crate::account::{Accounts, AuthPlugin};
 use crate::rsa_key::RsaKey;
 use crate::wire::command::Command;
 use crate::wire::errors::{self, SqlError};
-use crate::wire::handshake::{self, ClientHello, Greeting, HandshakeResponse, Salt};
+use crate::wire::handshake::{ClientHello, Greeting, HandshakeResponse, Salt};
 use crate::wire::packet::{Packet, PacketWriter};
 use crate::wire::reply::{put_err, put_ok};
 use crate::wire::{CapabilityFlags, StatusFlags};
@@ -29,10 +29,19 @@ pub(crate) struct ConnectionFacts {
     pub id: u32,
     /// Client's address without its port.
     pub host: String,
-    /// True when CLIENT_SSL is offered.
-    pub tls_offered: bool,
+    /// What the greeting offers.
+    pub offered: CapabilityFlags,
     /// The last salt the client got: first that of the greeting.
     pub salt: Salt,
+}
+
+/// How a connection is encrypted, in the words of SHOW STATUS.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Encryption {
+    /// `TLSv1.3`.
+    pub version: &'static str,
+    /// OpenSSL's name of the cipher suite.
+    pub cipher: String,
 }
 
 /// What the session may look at while it handles a packet.
@@ -97,7 +106,7 @@ enum Phase {
 /// One connection's protocol state.
 pub(crate) struct Session {
     facts: ConnectionFacts,
-    tls_version: Option<String>,
+    encryption: Option<Encryption>,
     phase: Phase,
     expected_seq: u8,
     /// The user who tried to authenticate, kept when it failed.
@@ -109,7 +118,7 @@ impl Session {
     pub(crate) fn new(facts: ConnectionFacts) -> Self {
         Self {
             facts,
-            tls_version: None,
+            encryption: None,
             phase: Phase::Hello,
             expected_seq: 1,
             user: None,
@@ -121,15 +130,19 @@ impl Session {
         let greeting = Greeting {
             version: view.version(),
             connection_id: self.facts.id,
-            capabilities: handshake::offered(self.facts.tls_offered),
+            capabilities: self.facts.offered,
             plugin: AuthPlugin::default().name(),
         };
         PacketWriter::new(out, 0).packet(|o| greeting.put(&self.facts.salt, o));
     }
 
+    fn tls_offered(&self) -> bool {
+        self.facts.offered.contains(CapabilityFlags::CLIENT_SSL)
+    }
+
     /// TLS was established.
-    pub(crate) fn tls_started(&mut self, version: impl Into<String>) {
-        self.tls_version = Some(version.into());
+    pub(crate) fn tls_started(&mut self, encryption: Encryption) {
+        self.encryption = Some(encryption);
     }
 
     /// The authenticated session, if it is one.
@@ -200,7 +213,7 @@ impl Session {
         writer: &mut PacketWriter<'_>,
     ) -> Step {
         match ClientHello::parse(payload) {
-            Ok(ClientHello::Tls) if self.facts.tls_offered && self.tls_version.is_none() => {
+            Ok(ClientHello::Tls) if self.tls_offered() && self.encryption.is_none() => {
                 self.phase = Phase::Hello;
                 Step::StartTls
             }
@@ -217,7 +230,7 @@ impl Session {
     ) -> Step {
         let salts = (self.facts.salt, env.view.new_salt());
         let (flow, verdict) =
-            AuthFlow::start(response, salts, self.tls_version.is_some(), env, writer);
+            AuthFlow::start(response, salts, self.encryption.is_some(), env, writer);
         self.judge(Box::new(flow), verdict, writer)
     }
 
@@ -240,7 +253,7 @@ impl Session {
                 Step::Close
             }
             Verdict::Accepted => {
-                let state = SessionState::new(&self.facts, self.tls_version.clone(), *flow);
+                let state = SessionState::new(&self.facts, self.encryption.clone(), *flow);
                 writer.packet(|o| put_ok(0, state.status(), o));
                 self.phase = Phase::Ready(Box::new(state));
                 Step::Authenticated

@@ -2,14 +2,13 @@
 //!
 //! In: the outcome of authentication. Out: the state statements read and change.
 
-use super::ConnectionFacts;
 use super::auth::AuthFlow;
 use super::prepared::Statements;
+use super::{ConnectionFacts, Encryption};
 use crate::account::Privileges;
 use crate::core::query::vars::{self, Charset, SessionVars};
 use crate::wire::command::RegisterReplica;
 use crate::wire::compress::Algorithm;
-use crate::wire::handshake;
 use crate::wire::{CapabilityFlags, StatusFlags};
 
 /// One authenticated session.
@@ -33,8 +32,8 @@ pub(crate) struct SessionState {
     pub(crate) program: Option<String>,
     /// `_client_name` of the connection attributes.
     pub(crate) library: Option<String>,
-    /// TLS version of the connection (`TLSv1.3`), if any.
-    pub tls_version: Option<String>,
+    /// How the connection is encrypted, if it is.
+    pub encryption: Option<Encryption>,
     /// Negotiated capabilities; COM_SET_OPTION changes them.
     pub capabilities: CapabilityFlags,
     /// Compression both sides agreed on.
@@ -50,12 +49,12 @@ impl SessionState {
     /// The state right after authentication.
     pub(super) fn new(
         facts: &ConnectionFacts,
-        tls_version: Option<String>,
+        encryption: Option<Encryption>,
         flow: AuthFlow,
     ) -> Self {
         let (response, account) = flow.into_parts();
         let charset = Charset::by_id(response.collation);
-        let capabilities = response.capabilities & handshake::offered(true);
+        let capabilities = response.capabilities & facts.offered;
         let mut state = Self {
             connection_id: facts.id,
             user: account.user,
@@ -66,7 +65,7 @@ impl SessionState {
             replica: None,
             program: response.program,
             library: response.library,
-            tls_version,
+            encryption,
             capabilities,
             compression: Algorithm::negotiated(capabilities, response.zstd_level),
             statements: Statements::default(),

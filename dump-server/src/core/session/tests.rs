@@ -4,7 +4,9 @@ use aws_lc_rs::digest::{self, SHA1_FOR_LEGACY_USE_ONLY, SHA256};
 
 use super::*;
 use crate::account::{Account, Privileges};
+use crate::config::Compression;
 use crate::core::query::tests::{SWITCH, Still, client};
+use crate::wire::handshake::offered;
 use crate::wire::packet::PacketDecoder;
 
 const SALT: Salt = Salt(*b"0123456789abcdefghij");
@@ -58,12 +60,13 @@ impl Wire {
                 Privileges::default(),
             ),
             account("secure", AuthPlugin::default()).with_tls_required(true),
+            account("full", AuthPlugin::default()).with_full_authentication(true),
             Account::new("nopw", "", AuthPlugin::default(), Privileges::default()),
         ]);
         let facts = ConnectionFacts {
             id: 7,
             host: "h".into(),
-            tls_offered,
+            offered: offered(tls_offered, Compression::default()),
             salt: SALT,
         };
         let server = Still {
@@ -235,15 +238,38 @@ fn over_tls_the_password_comes_in_clear() {
     request.extend_from_slice(&[0; 28]);
     wire.send(1, request);
     assert_eq!(wire.step, Step::StartTls);
-    wire.session.tls_started("TLSv1.3");
+    wire.session.tls_started(tls_13());
     let answer = hello(PLAIN | 0x800, "repl", &[7; 32], "caching_sha2_password");
     assert_eq!(wire.send(2, answer)[0].payload, [1, 4]);
     wire.send(4, *b"s3cret\0");
     assert_eq!(wire.step, Step::Authenticated);
-    assert_eq!(
-        wire.session.state().unwrap().tls_version.as_deref(),
-        Some("TLSv1.3")
-    );
+    assert_eq!(wire.session.state().unwrap().encryption, Some(tls_13()));
+}
+
+#[test]
+fn an_account_can_ask_for_the_password_itself() {
+    let right = sha2_answer("s3cret", &SALT);
+    for (password, step) in [
+        (&b"s3cret\0"[..], Step::Authenticated),
+        (b"other\0", Step::Close),
+    ] {
+        let mut wire = Wire::new(true);
+        let mut request = (PLAIN | 0x800).to_le_bytes().to_vec();
+        request.extend_from_slice(&[0; 28]);
+        wire.send(1, request);
+        wire.session.tls_started(tls_13());
+        let answer = hello(PLAIN | 0x800, "full", &right, "caching_sha2_password");
+        assert_eq!(wire.send(2, answer)[0].payload, [1, 4]);
+        wire.send(4, password);
+        assert_eq!(wire.step, step);
+    }
+}
+
+fn tls_13() -> Encryption {
+    Encryption {
+        version: "TLSv1.3",
+        cipher: "TLS_AES_256_GCM_SHA384".to_owned(),
+    }
 }
 
 #[test]
@@ -526,7 +552,7 @@ fn an_account_may_need_tls() {
             let mut request = (PLAIN | 0x800).to_le_bytes().to_vec();
             request.extend_from_slice(&[0; 28]);
             wire.send(1, request);
-            wire.session.tls_started("TLSv1.3");
+            wire.session.tls_started(tls_13());
             seq = 2;
         }
         let answer = sha2_answer("s3cret", &SALT);

@@ -104,9 +104,16 @@ fn status(env: Env<'_>, global: bool, tokens: &mut Tokens<'_>) -> Result<ResultS
 /// SHOW STATUS, sorted.
 pub(super) fn status_rows(env: Env<'_>) -> Vec<(&'static str, String)> {
     let mut rows = env.server.status();
-    let tls = env.session.tls_version.clone().unwrap_or_default();
-    rows.push(("Ssl_version", tls));
-    rows.push(("Ssl_cipher", String::new()));
+    let tls = env.session.encryption.as_ref();
+    let (version, cipher) = tls.map_or(("", ""), |e| (e.version, e.cipher.as_str()));
+    rows.push(("Ssl_version", version.to_owned()));
+    rows.push(("Ssl_cipher", cipher.to_owned()));
+    let compression = env.session.compression.map(|a| a.shown());
+    let on = if compression.is_some() { "ON" } else { "OFF" };
+    let (algorithm, level) = compression.unwrap_or(("", 0));
+    rows.push(("Compression", on.to_owned()));
+    rows.push(("Compression_algorithm", algorithm.to_owned()));
+    rows.push(("Compression_level", level.to_string()));
     if env.server.semi_sync() {
         let clients = env.server.clients();
         let clients = clients.iter().filter(|c| c.semi_sync).count().to_string();

@@ -56,7 +56,9 @@ pub(crate) enum Source {
 /// Values that depend on the server or the session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Dynamic {
+    Compression,
     ConnectionId,
+    ExpireSeconds,
     GtidExecuted,
     GtidPurged,
     HaveSsl,
@@ -71,6 +73,7 @@ pub(crate) enum Dynamic {
     SemiSync,
     Timeout,
     Timestamp,
+    TlsVersions,
     Version,
 }
 
@@ -169,6 +172,9 @@ impl Variable {
         };
         match dynamic {
             Dynamic::ConnectionId => context.connection_id.to_string(),
+            Dynamic::Compression => server.compression().names(),
+            Dynamic::ExpireSeconds => server.expire_after().as_secs().to_string(),
+            Dynamic::TlsVersions => server.tls_versions().to_owned(),
             Dynamic::GtidExecuted => server.gtid_executed().to_string(),
             Dynamic::GtidPurged => server.gtid_purged().to_string(),
             Dynamic::HaveSsl => if server.has_tls() { "YES" } else { "DISABLED" }.to_owned(),
