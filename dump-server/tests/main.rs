@@ -1,6 +1,7 @@
 //! The server over real files and real sockets, and the clients that matter.
 #![allow(clippy::unwrap_used, reason = "a test ends where it fails")]
 
+mod beside;
 mod clients;
 mod conversations;
 mod dumping;

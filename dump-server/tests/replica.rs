@@ -167,15 +167,21 @@ impl Replica {
 
     /// Replicates from this port, as `how` says.
     pub(crate) fn replicate(&self, port: u16, how: &str) {
+        let user = if self.maria { "maria" } else { "repl" };
+        self.replicate_as(port, (user, PASSWORD), how);
+    }
+
+    /// The same with another account.
+    pub(crate) fn replicate_as(&self, port: u16, (user, password): (&str, &str), how: &str) {
         let sql = if self.maria {
             format!(
-                "STOP SLAVE; CHANGE MASTER TO MASTER_HOST='127.0.0.1', MASTER_PORT={port}, MASTER_USER='maria', \
-                 MASTER_PASSWORD='{PASSWORD}', MASTER_CONNECT_RETRY=1, {how}; START SLAVE"
+                "STOP SLAVE; CHANGE MASTER TO MASTER_HOST='127.0.0.1', MASTER_PORT={port}, MASTER_USER='{user}', \
+                 MASTER_PASSWORD='{password}', MASTER_CONNECT_RETRY=1, {how}; START SLAVE"
             )
         } else {
             format!(
                 "STOP REPLICA; CHANGE REPLICATION SOURCE TO SOURCE_HOST='127.0.0.1', SOURCE_PORT={port}, \
-                 SOURCE_USER='repl', SOURCE_PASSWORD='{PASSWORD}', SOURCE_HEARTBEAT_PERIOD=0.2, \
+                 SOURCE_USER='{user}', SOURCE_PASSWORD='{password}', SOURCE_HEARTBEAT_PERIOD=0.2, \
                  SOURCE_CONNECT_RETRY=1, {how}; START REPLICA"
             )
         };

@@ -133,6 +133,15 @@ pub(crate) fn unknown_charset(name: &str) -> SqlError {
     error(1115, "42000", format!("Unknown character set: '{name}'"))
 }
 
+/// 1141: SHOW GRANTS of an account that is not the session's.
+pub(crate) fn no_such_grant(user: &str, host: &str) -> SqlError {
+    error(
+        1141,
+        "42000",
+        format!("There is no such grant defined for user '{user}' on host '{host}'"),
+    )
+}
+
 /// 1146: there is no such table.
 pub(crate) fn unknown_table(database: &str, table: &str) -> SqlError {
     error(
@@ -257,6 +266,15 @@ pub(crate) fn wrong_value(name: &str, value: &str) -> SqlError {
         1231,
         "42000",
         format!("Variable '{name}' can't be set to the value of '{value}'"),
+    )
+}
+
+/// 1232: not the type this variable has.
+pub(crate) fn wrong_type(name: &str) -> SqlError {
+    error(
+        1232,
+        "42000",
+        format!("Incorrect argument type to variable '{name}'"),
     )
 }
 

@@ -39,7 +39,8 @@ pub struct Explained {
 }
 
 impl Explained {
-    fn covers(&self, difference: &Difference) -> bool {
+    /// True when this is about that difference.
+    pub fn covers(&self, difference: &Difference) -> bool {
         difference.place.starts_with(self.place) && difference.what.starts_with(self.what)
     }
 }

@@ -8,6 +8,7 @@ mod causal;
 mod crash;
 mod files;
 mod merge;
+mod mysql_replica;
 mod parallel;
 mod replay;
 mod sum;

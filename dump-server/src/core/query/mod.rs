@@ -111,6 +111,13 @@ pub(crate) fn execute(
             t.eat(&word);
             show::describe(env, &mut t).map(Answer::Rows)
         }
+        "DO" => {
+            t.eat("DO");
+            for part in t.split_commas() {
+                env.eval(&part.expression()?)?;
+            }
+            Ok(Answer::Ok)
+        }
         "KILL" => kill(env, &mut t),
         "PURGE" => purge(env, &mut t),
         "FLUSH" => flush(env, &mut t),
@@ -151,7 +158,6 @@ const STATEMENTS: &[&str] = &[
     "CREATE",
     "DEALLOCATE",
     "DELETE",
-    "DO",
     "DROP",
     "EXECUTE",
     "GET",

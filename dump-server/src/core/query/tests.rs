@@ -536,8 +536,8 @@ fn scopes_and_unknown_names_are_refused_as_mysql_refuses_them() {
         ),
         (
             "set net_write_timeout=abc",
-            1231,
-            "Variable 'net_write_timeout' can't be set to the value of 'abc'",
+            1232,
+            "Incorrect argument type to variable 'net_write_timeout'",
         ),
         ("set names nosuch", 1115, "Unknown character set: 'nosuch'"),
         (

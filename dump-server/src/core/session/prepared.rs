@@ -92,9 +92,9 @@ impl Statements {
         }
         // What has rows changes nothing, so it can be executed to see their shape.
         let columns = match statement.peek_word().as_deref() {
-            Some("SET" | "USE" | "KILL" | "PURGE" | "FLUSH" | "BEGIN" | "COMMIT" | "ROLLBACK") => {
-                Vec::new()
-            }
+            Some(
+                "DO" | "SET" | "USE" | "KILL" | "PURGE" | "FLUSH" | "BEGIN" | "COMMIT" | "ROLLBACK",
+            ) => Vec::new(),
             _ => match query::execute(&statement, state, view)? {
                 Answer::Rows(rows) => rows.columns,
                 Answer::Events(_) => event_columns(),

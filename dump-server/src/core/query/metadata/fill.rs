@@ -51,7 +51,8 @@ pub(super) fn rows(env: Env<'_>, table: &TableDef) -> Vec<Row> {
             .map(|c| vec![text(c.collation), text(c.name)])
             .collect(),
         "ENGINES" => engines(),
-        "PLUGINS" => plugins(env),
+        "PLUGINS" => plugins(env).into_iter().map(plugin).collect(),
+        "log_status" => log_status(env),
         "PROCESSLIST" | "processlist" => processes(env, table.columns.len()),
         "USER_PRIVILEGES" => privileges(env),
         "global_variables" => variables(env, true),
@@ -309,11 +310,11 @@ fn views(database: &str, table: &Arc<TableInfo>, out: &mut Vec<Row>) {
 fn charsets() -> Vec<Row> {
     let mut rows = Vec::new();
     for charset in vars::charsets() {
-        if vars::charset_by_name(charset.name).is_some_and(|default| default.id == charset.id) {
+        if charset.is_default() {
             rows.push(vec![
                 text(charset.name),
                 text(charset.collation),
-                text(charset.name),
+                text(charset.description()),
                 int(charset.bytes_per_char.into()),
             ]);
         }
@@ -323,16 +324,14 @@ fn charsets() -> Vec<Row> {
 
 fn collations() -> Vec<Row> {
     let row = |c: &vars::Charset| {
-        let default = vars::charset_by_name(c.name).is_some_and(|d| d.id == c.id);
-        let pad = c.collation.contains("0900") || c.name == "binary";
         vec![
             text(c.collation),
             text(c.name),
             int(c.id.into()),
-            text(if default { "Yes" } else { "" }),
+            text(if c.is_default() { "Yes" } else { "" }),
             text("Yes"),
-            int(1),
-            text(if pad { "NO PAD" } else { "PAD SPACE" }),
+            int(c.sort_length.into()),
+            text(c.pad.name()),
         ]
     };
     vars::charsets().iter().map(row).collect()
@@ -351,7 +350,7 @@ fn engines() -> Vec<Row> {
 }
 
 /// What this server speaks, under the names of MySQL's plugins.
-fn plugins(env: Env<'_>) -> Vec<Row> {
+pub(in crate::core::query) fn plugins(env: Env<'_>) -> Vec<(&'static str, &'static str)> {
     let mut names = vec![
         ("binlog", "STORAGE ENGINE"),
         ("caching_sha2_password", "AUTHENTICATION"),
@@ -361,25 +360,47 @@ fn plugins(env: Env<'_>) -> Vec<Row> {
     if env.server.semi_sync() {
         names.push(("rpl_semi_sync_source", "REPLICATION"));
     }
-    let row = |(name, kind): (&str, &str)| {
-        let mut row = vec![
-            text(name),
-            text("1.0"),
-            text("ACTIVE"),
-            text(kind),
-            text("1.0"),
-        ];
-        row.extend([
-            Value::Null,
-            Value::Null,
-            text(""),
-            text(""),
-            text("GPL"),
-            text("FORCE"),
-        ]);
-        row
+    names
+}
+
+fn plugin((name, kind): (&str, &str)) -> Row {
+    let mut row = vec![
+        text(name),
+        text("1.0"),
+        text("ACTIVE"),
+        text(kind),
+        text("1.0"),
+    ];
+    row.extend([
+        Value::Null,
+        Value::Null,
+        text(""),
+        text(""),
+        text("GPL"),
+        text("FORCE"),
+    ]);
+    row
+}
+
+/// Where the log ends, for backup programs; MySQL wants BACKUP_ADMIN for it.
+fn log_status(env: Env<'_>) -> Vec<Row> {
+    let Some(last) = env.server.files().pop() else {
+        return Vec::new();
     };
-    names.into_iter().map(row).collect()
+    if !env.session.privileges.admin {
+        return Vec::new();
+    }
+    let executed = env.server.gtid_executed().to_string().replace('\n', "\\n");
+    let local = format!(
+        "{{\"gtid_executed\": \"{executed}\", \"binary_log_file\": \"{}\", \"binary_log_position\": {}}}",
+        last.name, last.size
+    );
+    vec![vec![
+        text(env.server.server_uuid()),
+        text(local),
+        text("{\"channels\": []}"),
+        text("{}"),
+    ]]
 }
 
 fn processes(env: Env<'_>, width: usize) -> Vec<Row> {

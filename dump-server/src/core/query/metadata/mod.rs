@@ -12,7 +12,7 @@ use sqlparser::ast::{Expr, Query, SelectItem, SetExpr};
 use sqlparser::tokenizer::{Token, Word};
 
 use self::engine::Engine;
-pub(super) use self::fill::{databases, key_of};
+pub(super) use self::fill::{databases, key_of, plugins};
 use self::tables::TableDef;
 use super::eval::Env;
 use super::tokens::Tokens;

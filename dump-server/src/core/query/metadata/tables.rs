@@ -223,6 +223,34 @@ const PERFORMANCE: &[(&str, &str)] = &[
         "processlist",
         "ID# USER HOST DB COMMAND TIME# STATE INFO EXECUTION_ENGINE",
     ),
+    ("persisted_variables", "VARIABLE_NAME VARIABLE_VALUE"),
+    (
+        "replication_applier_configuration",
+        "CHANNEL_NAME DESIRED_DELAY# PRIVILEGE_CHECKS_USER REQUIRE_ROW_FORMAT REQUIRE_TABLE_PRIMARY_KEY_CHECK \
+         ASSIGN_GTIDS_TO_ANONYMOUS_TRANSACTIONS_TYPE ASSIGN_GTIDS_TO_ANONYMOUS_TRANSACTIONS_VALUE",
+    ),
+    (
+        "replication_applier_status",
+        "CHANNEL_NAME SERVICE_STATE REMAINING_DELAY# COUNT_TRANSACTIONS_RETRIES#",
+    ),
+    (
+        "replication_applier_status_by_coordinator",
+        "CHANNEL_NAME THREAD_ID# SERVICE_STATE LAST_ERROR_NUMBER# LAST_ERROR_MESSAGE LAST_ERROR_TIMESTAMP \
+         LAST_PROCESSED_TRANSACTION PROCESSING_TRANSACTION",
+    ),
+    (
+        "replication_applier_status_by_worker",
+        "CHANNEL_NAME WORKER_ID# THREAD_ID# SERVICE_STATE LAST_ERROR_NUMBER# LAST_ERROR_MESSAGE LAST_ERROR_TIMESTAMP \
+         LAST_APPLIED_TRANSACTION APPLYING_TRANSACTION",
+    ),
+    (
+        "replication_asynchronous_connection_failover",
+        "CHANNEL_NAME HOST PORT# NETWORK_NAMESPACE WEIGHT# MANAGED_NAME",
+    ),
+    (
+        "replication_asynchronous_connection_failover_managed",
+        "CHANNEL_NAME MANAGED_NAME MANAGED_TYPE CONFIGURATION",
+    ),
     (
         "replication_connection_configuration",
         "CHANNEL_NAME HOST PORT# USER NETWORK_INTERFACE AUTO_POSITION SSL_ALLOWED",
@@ -241,8 +269,21 @@ const PERFORMANCE: &[(&str, &str)] = &[
         "replication_group_member_stats",
         "CHANNEL_NAME VIEW_ID MEMBER_ID COUNT_TRANSACTIONS_IN_QUEUE#",
     ),
+    (
+        "session_account_connect_attrs",
+        "PROCESSLIST_ID# ATTR_NAME ATTR_VALUE ORDINAL_POSITION#",
+    ),
+    (
+        "session_connect_attrs",
+        "PROCESSLIST_ID# ATTR_NAME ATTR_VALUE ORDINAL_POSITION#",
+    ),
     ("session_status", "VARIABLE_NAME VARIABLE_VALUE"),
     ("session_variables", "VARIABLE_NAME VARIABLE_VALUE"),
+    (
+        "threads",
+        "THREAD_ID# NAME TYPE PROCESSLIST_ID# PROCESSLIST_USER PROCESSLIST_HOST PROCESSLIST_DB PROCESSLIST_COMMAND \
+         PROCESSLIST_TIME# PROCESSLIST_STATE PROCESSLIST_INFO",
+    ),
 ];
 
 #[cfg(test)]

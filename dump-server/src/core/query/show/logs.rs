@@ -40,6 +40,11 @@ pub(super) fn show(env: Env<'_>, t: &mut Tokens<'_>) -> Result<Option<Answer>, S
         privileges.need_slave()?;
         return Ok(Some(Answer::Events(request)));
     }
+    if t.eat_all(&["RELAYLOG", "EVENTS"]) {
+        privileges.need_slave()?;
+        // This server has no relay log.
+        return Ok(Some(Answer::Rows(ResultSet::new(event_columns()))));
+    }
     if t.eat("REPLICAS") {
         t.expect_end()?;
         privileges.need_slave()?;

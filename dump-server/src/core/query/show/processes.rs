@@ -2,10 +2,12 @@
 //!
 //! In: tokens. Out: rows.
 
+use sqlparser::tokenizer::Token;
+
 use crate::core::query::eval::Env;
 use crate::core::query::tokens::Tokens;
 use crate::core::view::ClientStatus;
-use crate::wire::errors::SqlError;
+use crate::wire::errors::{self, SqlError};
 use crate::wire::resultset::{Cell, Column, ResultSet, flags, types};
 
 pub(super) fn show(env: Env<'_>, t: &mut Tokens<'_>) -> Result<Option<ResultSet>, SqlError> {
@@ -13,7 +15,13 @@ pub(super) fn show(env: Env<'_>, t: &mut Tokens<'_>) -> Result<Option<ResultSet>
         t.expect_end()?;
         return Ok(Some(process_list(env)));
     }
+    if let Some(variable) = counted(t)? {
+        let mut set = ResultSet::new(vec![Column::integer(variable, 21, flags::UNSIGNED)]);
+        set.push(vec![Some("0".to_owned())]);
+        return Ok(Some(set));
+    }
     if t.eat("WARNINGS") || t.eat("ERRORS") {
+        limit(t)?;
         return Ok(Some(ResultSet::new(vec![
             Column::text("Level", 7).not_null(),
             Column::integer("Code", 5, flags::NOT_NULL | flags::UNSIGNED).with_type(types::LONG),
@@ -21,9 +29,64 @@ pub(super) fn show(env: Env<'_>, t: &mut Tokens<'_>) -> Result<Option<ResultSet>
         ])));
     }
     if t.eat("GRANTS") {
+        if t.eat("FOR") {
+            own_account(env, t)?;
+        }
+        t.expect_end()?;
         return Ok(Some(grants(env)));
     }
     Ok(None)
+}
+
+/// COUNT(*) WARNINGS and COUNT(*) ERRORS: the variable MySQL names the column by.
+fn counted(t: &mut Tokens<'_>) -> Result<Option<&'static str>, SqlError> {
+    if t.peek_word().as_deref() != Some("COUNT") {
+        return Ok(None);
+    }
+    t.eat("COUNT");
+    let all = [Token::LParen, Token::Mul, Token::RParen];
+    if !all.iter().all(|token| t.eat_token(token)) {
+        return Err(t.syntax_error());
+    }
+    let variable = match () {
+        () if t.eat("WARNINGS") => "@@session.warning_count",
+        () if t.eat("ERRORS") => "@@session.error_count",
+        () => return Err(t.syntax_error()),
+    };
+    t.expect_end()?;
+    Ok(Some(variable))
+}
+
+fn limit(t: &mut Tokens<'_>) -> Result<(), SqlError> {
+    if t.eat("LIMIT") {
+        t.number().ok_or_else(|| t.syntax_error())?;
+        if t.eat_token(&Token::Comma) || t.eat("OFFSET") {
+            t.number().ok_or_else(|| t.syntax_error())?;
+        }
+    }
+    t.expect_end()
+}
+
+/// Refuses an account that is not the session's: nobody may look at others here.
+fn own_account(env: Env<'_>, t: &mut Tokens<'_>) -> Result<(), SqlError> {
+    if t.eat("CURRENT_USER") {
+        if t.eat_token(&Token::LParen) && !t.eat_token(&Token::RParen) {
+            return Err(t.syntax_error());
+        }
+        return Ok(());
+    }
+    let user = t.name_or_string().ok_or_else(|| t.syntax_error())?;
+    let mut host = "%".to_owned();
+    if t.eat_token(&Token::AtSign) {
+        host = t.name_or_string().ok_or_else(|| t.syntax_error())?;
+    } else if let Some(name) = t.peek_word().filter(|w| w.starts_with('@')) {
+        t.eat(&name);
+        host = name.trim_start_matches('@').to_owned();
+    }
+    if user == env.session.user && host == "%" {
+        return Ok(());
+    }
+    Err(errors::no_such_grant(&user, &host))
 }
 
 fn process_list(env: Env<'_>) -> ResultSet {

@@ -41,6 +41,9 @@ pub(super) fn show(env: Env<'_>, t: &mut Tokens<'_>) -> Result<Option<ResultSet>
         t.expect_end()?;
         return Ok(Some(engines()));
     }
+    if t.peek_word_at(1).as_deref() == Some("TRIGGERS") {
+        return Ok(None);
+    }
     let _ = t.eat("EXTENDED");
     let full = t.eat("FULL");
     if t.eat("TABLES") {
@@ -61,7 +64,14 @@ pub(in crate::core::query) fn describe(
     env: Env<'_>,
     t: &mut Tokens<'_>,
 ) -> Result<ResultSet, SqlError> {
-    columns(env, false, t)
+    let (database, table) = table_name(env, t)?;
+    let one = match t.at_end() {
+        true => Filter::All,
+        // A column, or a pattern.
+        false => Filter::Like(t.name_or_string().ok_or_else(|| t.syntax_error())?),
+    };
+    t.expect_end()?;
+    columns_of(env, false, &database, &table, &one)
 }
 
 fn some(text: impl Into<String>) -> Cell {
@@ -102,6 +112,12 @@ fn known(env: Env<'_>, database: &str) -> Result<(), SqlError> {
     } else {
         Err(errors::unknown_database(database))
     }
+}
+
+/// Reads the database a list is about, and refuses one that is not here.
+pub(super) fn known_database(env: Env<'_>, t: &mut Tokens<'_>) -> Result<(), SqlError> {
+    let database = database(env, t)?;
+    known(env, &database)
 }
 
 fn tables(env: Env<'_>, full: bool, t: &mut Tokens<'_>) -> Result<ResultSet, SqlError> {
@@ -250,6 +266,16 @@ fn create_database(env: Env<'_>, t: &mut Tokens<'_>) -> Result<ResultSet, SqlErr
 fn columns(env: Env<'_>, full: bool, t: &mut Tokens<'_>) -> Result<ResultSet, SqlError> {
     let (database, table) = table_name(env, t)?;
     let filter = Filter::parse(t)?;
+    columns_of(env, full, &database, &table, &filter)
+}
+
+fn columns_of(
+    env: Env<'_>,
+    full: bool,
+    database: &str,
+    table: &str,
+    filter: &Filter,
+) -> Result<ResultSet, SqlError> {
     let mut set = ResultSet::new(texts(if full {
         &[
             "Field",
@@ -265,7 +291,7 @@ fn columns(env: Env<'_>, full: bool, t: &mut Tokens<'_>) -> Result<ResultSet, Sq
     } else {
         &["Field", "Type", "Null", "Key", "Default", "Extra"]
     }));
-    if let Some(own) = metadata::own_columns(&database, &table) {
+    if let Some(own) = metadata::own_columns(database, table) {
         for column in own {
             let ty = if column.is_text {
                 "varchar(256)"
@@ -284,7 +310,7 @@ fn columns(env: Env<'_>, full: bool, t: &mut Tokens<'_>) -> Result<ResultSet, Sq
         }
         return filter.apply(env, set);
     }
-    let found = find(env, &database, &table)?;
+    let found = find(env, database, table)?;
     for c in &found.columns {
         let mut row = vec![some(&c.name), some(&c.column_type)];
         row.extend(full.then(|| c.collation.clone()));
@@ -369,20 +395,14 @@ fn collations(env: Env<'_>, t: &mut Tokens<'_>) -> Result<ResultSet, SqlError> {
         "Pad_attribute",
     ]));
     for c in vars::charsets() {
-        let default = vars::charset_by_name(c.name).is_some_and(|d| d.id == c.id);
-        let pad = if c.collation.contains("0900") {
-            "NO PAD"
-        } else {
-            "PAD SPACE"
-        };
         set.push(vec![
             some(c.collation),
             some(c.name),
             some(c.id.to_string()),
-            some(if default { "Yes" } else { "" }),
+            some(if c.is_default() { "Yes" } else { "" }),
             some("Yes"),
-            some("1"),
-            some(pad),
+            some(c.sort_length.to_string()),
+            some(c.pad.name()),
         ]);
     }
     filter.apply(env, set)
@@ -397,11 +417,11 @@ fn charsets(env: Env<'_>, t: &mut Tokens<'_>) -> Result<ResultSet, SqlError> {
         "Maxlen",
     ]));
     for c in vars::charsets() {
-        if vars::charset_by_name(c.name).is_some_and(|d| d.id == c.id) {
+        if c.is_default() {
             let width = c.bytes_per_char.to_string();
             set.push(vec![
                 some(c.name),
-                some(c.name),
+                some(c.description()),
                 some(c.collation),
                 some(width),
             ]);

@@ -3,7 +3,11 @@
 //! In: a character set's or collation's name, or a collation id from the handshake. Out: the set, its default collation
 //! and its width. Results are ASCII or UTF-8 whatever is asked; only the metadata follows.
 
+use super::collations::{COLLATIONS, DESCRIPTIONS};
 use crate::wire::resultset::ResultCharset;
+
+/// utf8mb4_0900_ai_ci.
+const SERVER_DEFAULT: u16 = 255;
 
 /// One character set with one of its collations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,9 +20,43 @@ pub(crate) struct Charset {
     pub id: u16,
     /// Greatest bytes per character.
     pub bytes_per_char: u32,
+    /// `Sortlen` of SHOW COLLATION.
+    pub sort_length: u32,
+    /// Whether spaces at the end count.
+    pub pad: Pad,
+}
+
+/// Whether spaces at the end of a text count when it is compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pad {
+    /// They do.
+    None,
+    /// They do not.
+    Space,
+}
+
+impl Pad {
+    /// MySQL's name.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::None => "NO PAD",
+            Self::Space => "PAD SPACE",
+        }
+    }
 }
 
 impl Charset {
+    /// True for the collation its character set has unless told otherwise.
+    pub(crate) fn is_default(&self) -> bool {
+        charset_by_name(self.name).is_some_and(|default| default.id == self.id)
+    }
+
+    /// What MySQL calls the character set.
+    pub(crate) fn description(&self) -> &'static str {
+        let found = DESCRIPTIONS.iter().find(|(name, _)| *name == self.name);
+        found.map_or(self.name, |(_, text)| text)
+    }
+
     /// What result columns say.
     pub(crate) fn result(&self) -> ResultCharset {
         ResultCharset {
@@ -28,51 +66,9 @@ impl Charset {
     }
 }
 
-const fn charset(name: &'static str, collation: &'static str, id: u16, width: u32) -> Charset {
-    Charset {
-        name,
-        collation,
-        id,
-        bytes_per_char: width,
-    }
-}
-
-/// Default collation first within each set.
-static CHARSETS: &[Charset] = &[
-    charset("utf8mb4", "utf8mb4_0900_ai_ci", 255, 4),
-    charset("utf8mb4", "utf8mb4_general_ci", 45, 4),
-    charset("utf8mb4", "utf8mb4_bin", 46, 4),
-    charset("utf8mb4", "utf8mb4_unicode_ci", 224, 4),
-    charset("utf8mb4", "utf8mb4_unicode_520_ci", 246, 4),
-    charset("utf8mb4", "utf8mb4_0900_as_cs", 278, 4),
-    charset("utf8mb4", "utf8mb4_0900_bin", 309, 4),
-    charset("utf8mb3", "utf8mb3_general_ci", 33, 3),
-    charset("utf8mb3", "utf8mb3_bin", 83, 3),
-    charset("utf8mb3", "utf8mb3_unicode_ci", 192, 3),
-    charset("latin1", "latin1_swedish_ci", 8, 1),
-    charset("latin1", "latin1_general_ci", 48, 1),
-    charset("latin1", "latin1_bin", 47, 1),
-    charset("ascii", "ascii_general_ci", 11, 1),
-    charset("ascii", "ascii_bin", 65, 1),
-    charset("binary", "binary", 63, 1),
-    charset("gbk", "gbk_chinese_ci", 28, 2),
-    charset("gb2312", "gb2312_chinese_ci", 24, 2),
-    charset("gb18030", "gb18030_chinese_ci", 248, 4),
-    charset("big5", "big5_chinese_ci", 1, 2),
-    charset("sjis", "sjis_japanese_ci", 13, 2),
-    charset("cp932", "cp932_japanese_ci", 95, 2),
-    charset("ujis", "ujis_japanese_ci", 12, 3),
-    charset("euckr", "euckr_korean_ci", 19, 2),
-    charset("latin2", "latin2_general_ci", 9, 1),
-    charset("cp1250", "cp1250_general_ci", 26, 1),
-    charset("cp1251", "cp1251_general_ci", 51, 1),
-    charset("cp1256", "cp1256_general_ci", 57, 1),
-    charset("koi8r", "koi8r_general_ci", 7, 1),
-];
-
 /// Every character set with every collation known here.
 pub(crate) fn charsets() -> &'static [Charset] {
-    CHARSETS
+    COLLATIONS
 }
 
 fn canonical(name: &str) -> String {
@@ -87,23 +83,24 @@ fn canonical(name: &str) -> String {
 /// The character set of this name, with its default collation.
 pub(crate) fn charset_by_name(name: &str) -> Option<Charset> {
     let name = canonical(name);
-    CHARSETS.iter().find(|c| c.name == name).copied()
+    COLLATIONS.iter().find(|c| c.name == name).copied()
 }
 
 /// The character set that has this collation.
 pub(crate) fn charset_by_collation(name: &str) -> Option<Charset> {
     let name = canonical(name);
-    CHARSETS.iter().find(|c| c.collation == name).copied()
+    COLLATIONS.iter().find(|c| c.collation == name).copied()
 }
 
 impl Charset {
     /// The character set of a collation id; an unknown id counts as the server's default.
     pub(crate) fn by_id(id: u16) -> Self {
-        CHARSETS
+        COLLATIONS
             .iter()
             .find(|c| c.id == id)
+            .or_else(|| COLLATIONS.iter().find(|c| c.id == SERVER_DEFAULT))
             .copied()
-            .unwrap_or(CHARSETS[0])
+            .expect("the table holds the server's default collation")
     }
 }
 

@@ -4,6 +4,7 @@
 //! wrong scope.
 
 mod charset;
+mod collations;
 mod session;
 mod table;
 
@@ -204,10 +205,11 @@ impl Variable {
         let wrong = || errors::wrong_value(self.name, value);
         match self.kind {
             Kind::Text => Ok(value.to_owned()),
-            Kind::Uint => value
-                .parse::<u64>()
-                .map(|n| n.to_string())
-                .map_err(|_| wrong()),
+            Kind::Uint => match value.parse::<i128>() {
+                // MySQL takes the least value for one below it, and warns.
+                Ok(n) => Ok(u64::try_from(n.max(0)).map_err(|_| wrong())?.to_string()),
+                Err(_) => Err(errors::wrong_type(self.name)),
+            },
             Kind::Double => {
                 let number: f64 = value.parse().map_err(|_| wrong())?;
                 if number.is_finite() {

@@ -219,7 +219,7 @@ mod tests {
             set(&mut v, "net_write_timeout", Some("abc"))
                 .unwrap_err()
                 .code,
-            1231
+            1232
         );
         assert_eq!(
             set(&mut v, "character_set_results", Some("klingon"))
