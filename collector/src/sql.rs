@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use tributary_binlog::{BinlogFile, GtidSet};
+use tributary_binlog::{BinlogFile, GtidSet, XaXid};
 use tributary_flow::SourcePos;
 
 use crate::{
@@ -150,6 +150,28 @@ impl SideConn {
         })
     }
 
+    /// Branches that are prepared; `None` when the account may not ask.
+    pub(crate) async fn prepared_xids(&mut self) -> Result<Option<Vec<XaXid>>, CollectorError> {
+        const SQL: &str = "XA RECOVER CONVERT XID";
+        /// Access denied; and XAER_RMERR, which is what MySQL says to accounts without XA_RECOVER_ADMIN.
+        const MAY_NOT: [u16; 2] = [1227, 1401];
+        let rows = match self.0.query(SQL, "asking for prepared transactions").await {
+            Ok(rows) => rows,
+            Err(ConnError::Server { source, .. }) if MAY_NOT.contains(&source.code) => {
+                return Ok(None);
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let parse = |row: &Row| {
+            let [format, gtrid, _, data] = [0, 1, 2, 3].map(|column| text(row, column));
+            parse_xid(&format, &gtrid, &data).ok_or_else(|| CollectorError::Answer {
+                statement: SQL,
+                answer: format!("{format} {gtrid} {data}"),
+            })
+        };
+        rows.iter().map(parse).collect::<Result<_, _>>().map(Some)
+    }
+
     /// Where the node's binlog ends now.
     pub(crate) async fn binlog_end(&mut self) -> Result<SourcePos, CollectorError> {
         let statement = status_statement(self.0.version());
@@ -170,6 +192,19 @@ impl SideConn {
             }),
         }
     }
+}
+
+/// A row of `XA RECOVER CONVERT XID`: format id, length of the gtrid, and both parts in hexadecimal behind `0x`.
+fn parse_xid(format: &str, gtrid: &str, data: &str) -> Option<XaXid> {
+    let digits = data.strip_prefix("0x")?.as_bytes();
+    let digit = |d: u8| char::from(d).to_digit(16);
+    let byte = |pair: &[u8]| match pair {
+        [high, low] => u8::try_from(digit(*high)? << 4 | digit(*low)?).ok(),
+        _ => None,
+    };
+    let bytes: Vec<u8> = digits.chunks(2).map(byte).collect::<Option<_>>()?;
+    let (gtrid, bqual) = bytes.split_at_checked(gtrid.parse().ok()?)?;
+    XaXid::new(format.parse().ok()?, gtrid, bqual).ok()
 }
 
 /// The new name exists since 8.2.0, the old one is gone in 8.4.
@@ -200,6 +235,21 @@ fn text(row: &Row, column: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn prepared_branches_are_read() {
+        let xid = XaXid::new(1, b"ab", b"c").unwrap();
+        assert_eq!(parse_xid("1", "2", "0x616263"), Some(xid));
+        for (format, gtrid, data) in [
+            ("1", "2", "616263"),
+            ("1", "2", "0x61626"),
+            ("1", "4", "0x616263"),
+            ("x", "2", "0x616263"),
+            ("1", "2", "0x6162zz"),
+        ] {
+            assert_eq!(parse_xid(format, gtrid, data), None, "{data}");
+        }
+    }
 
     #[test]
     fn the_status_statement_follows_the_version() {

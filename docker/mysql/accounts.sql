@@ -5,6 +5,8 @@ SET SESSION sql_log_bin = 0;
 -- What Tributary needs on a node: the binlog, its position, and table definitions.
 CREATE USER 'repl'@'%' IDENTIFIED WITH caching_sha2_password BY 'repl-demo';
 GRANT SELECT, REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO 'repl'@'%';
+-- To let a node that is in use join: branches that are prepared at that moment.
+GRANT XA_RECOVER_ADMIN ON *.* TO 'repl'@'%';
 
 -- The coordinator of distributed transactions: XA RECOVER, and original_commit_timestamp.
 CREATE USER 'app'@'%' IDENTIFIED WITH caching_sha2_password BY 'app-demo';

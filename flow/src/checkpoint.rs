@@ -17,6 +17,10 @@ pub struct NodeProgress {
     /// GTIDs that lay before the point where this node was first read; commits of branches prepared there are not ours.
     #[serde(with = "gtid_text", default)]
     pub before_start: GtidSet,
+    /// TSO of the last key before the node joined a cluster that was merged already; `None` for one that was there from the
+    /// beginning. What it prepared before that, and commits at or below this TSO, has no siblings any more that wait.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub joined: Option<Tso>,
 }
 
 /// The merger's state behind a global transaction. Stored with that transaction's position in one atomic write.

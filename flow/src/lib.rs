@@ -14,6 +14,7 @@ mod key;
 pub mod limits;
 mod mutant;
 mod node;
+mod node_set;
 mod source;
 mod tso;
 
@@ -27,5 +28,6 @@ pub use key::{KeyClass, OrderKey, OrderMode};
 pub use mutant::choose_mutant;
 pub use mutant::{Mutant, mutant};
 pub use node::{NodeId, NodeTable};
+pub use node_set::{ChangeKind, Moment, NodeChange, NodeRecord, NodeSet};
 pub use source::{NodeBatch, NodeItem, SourcePos, SourceTxn, TxnKind};
 pub use tso::Tso;

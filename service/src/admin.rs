@@ -1,29 +1,34 @@
-//! The admin interface: `/healthz`, `/readyz`, `/status`, `/metrics`.
+//! The admin interface: `/healthz`, `/readyz`, `/status`, `/metrics`, `/nodes`.
 //!
-//! In: what the stages tell about themselves. Out: HTTP. Reads only; no authentication, so it listens on loopback unless told
-//! otherwise.
+//! In: what the stages tell about themselves; an operator's orders. Out: HTTP; orders for the supervisor. No authentication, so it
+//! listens on loopback unless told otherwise. Orders are JSON documents, which a web page of another origin can not send.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
-use axum::extract::State;
+use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
-use axum::response::IntoResponse;
-use axum::routing::get;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
 use axum::{Json, Router};
+use serde_json::Value;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
-use tributary_collector::{NodeState, NodeStatus as CollectorStatus};
 use tributary_dump_server::Server;
-use tributary_flow::{NodeTable, OrderMode};
+use tributary_flow::OrderMode;
 use tributary_merger::MergerStatus;
 use tributary_store::GlobalLog;
 
+use crate::config;
 use crate::metrics;
+use crate::node_status;
+use crate::orders::{Command, Order};
 use crate::status::{self, ClientStatus, NodeStatus, Status, StoreStatus};
+use crate::view::View;
 use crate::writer::WriterCounters;
 
 /// Where the status comes from.
@@ -31,13 +36,14 @@ pub(crate) struct Sources {
     pub(crate) cluster: String,
     pub(crate) order: OrderMode,
     pub(crate) started: Instant,
-    pub(crate) table: NodeTable,
-    pub(crate) addresses: Vec<String>,
-    pub(crate) collectors: Vec<watch::Receiver<CollectorStatus>>,
-    pub(crate) merger: Box<dyn Fn() -> MergerStatus + Send + Sync>,
+    pub(crate) view: watch::Receiver<Arc<View>>,
     pub(crate) log: GlobalLog,
     pub(crate) server: Arc<Server>,
     pub(crate) writer: Arc<WriterCounters>,
+    /// To the supervisor.
+    pub(crate) orders: mpsc::Sender<Order>,
+    /// What relative paths of an order are relative to.
+    pub(crate) base: PathBuf,
 }
 
 /// Serves until `stop`.
@@ -54,6 +60,11 @@ pub(crate) async fn serve(
             get(|State(s): State<Arc<Sources>>| async move { Json(s.status()) }),
         )
         .route("/metrics", get(scrape))
+        .route(
+            "/nodes",
+            get(|State(s): State<Arc<Sources>>| async move { Json(s.view.borrow().set.clone()) }),
+        )
+        .route("/nodes/{what}", post(change_nodes))
         .with_state(sources);
     axum::serve(listener, app)
         .with_graceful_shutdown(async move { stop.cancelled().await })
@@ -78,18 +89,51 @@ async fn scrape(State(sources): State<Arc<Sources>>) -> impl IntoResponse {
     )
 }
 
+/// Has the nodes changed, and answers when that is done.
+async fn change_nodes(
+    State(sources): State<Arc<Sources>>,
+    Path(what): Path<String>,
+    Json(body): Json<Value>,
+) -> Response {
+    let command = match command(&what, body, &sources.base) {
+        Ok(command) => command,
+        Err(problem) => return (StatusCode::BAD_REQUEST, problem + "\n").into_response(),
+    };
+    let stopping =
+        || (StatusCode::SERVICE_UNAVAILABLE, "the service is stopping\n").into_response();
+    let (answer, answered) = oneshot::channel();
+    if sources
+        .orders
+        .send(Order { command, answer })
+        .await
+        .is_err()
+    {
+        return stopping();
+    }
+    match answered.await {
+        Ok(Ok(done)) => Json(done).into_response(),
+        Ok(Err(why)) => (StatusCode::CONFLICT, why + "\n").into_response(),
+        Err(_) => stopping(),
+    }
+}
+
+fn command(what: &str, body: Value, base: &std::path::Path) -> Result<Command, String> {
+    let node = |body: &Value| config::node_from(body, base).map_err(|e| e.to_string());
+    Ok(match what {
+        "add" => Command::Add(Box::new(node(&body)?), body),
+        "replace" => Command::Replace(Box::new(node(&body)?), body),
+        "remove" => Command::Remove(serde_json::from_value(body).map_err(|e| e.to_string())?),
+        "rename" => Command::Rename(serde_json::from_value(body).map_err(|e| e.to_string())?),
+        _ => return Err("want add, remove, replace or rename".into()),
+    })
+}
+
 impl Sources {
     fn status(&self) -> Status {
-        let merger = (self.merger)();
-        let nodes: Vec<NodeStatus> = (self.table.iter().zip(&self.collectors))
-            .map(|((id, name), collector)| {
-                self.node(
-                    name,
-                    &self.addresses[id.index()],
-                    &collector.borrow(),
-                    &merger,
-                )
-            })
+        let view = Arc::clone(&self.view.borrow());
+        let merger = view.before.with((view.merger)());
+        let nodes: Vec<NodeStatus> = (view.nodes.iter())
+            .map(|node| node_status::of(node, &merger, &view.before))
             .collect();
         let halted = merger.halted.as_ref().map(ToString::to_string);
         let halted_node = nodes.iter().find(|n| n.state == "halted");
@@ -116,44 +160,11 @@ impl Sources {
             version: env!("CARGO_PKG_VERSION").into(),
             uptime_s: self.started.elapsed().as_secs(),
             nodes,
+            joining: view.joining.clone(),
+            last_change: view.set.changes.last().cloned(),
             merger: merger_status(merger, halted),
             store: self.store(),
             dump_clients: self.clients(),
-        }
-    }
-
-    fn node(
-        &self,
-        name: &str,
-        address: &str,
-        c: &CollectorStatus,
-        merger: &MergerStatus,
-    ) -> NodeStatus {
-        let merged = merger
-            .nodes
-            .iter()
-            .find(|n| n.name == name)
-            .cloned()
-            .unwrap_or_default();
-        let (state, error) = describe(&c.state);
-        let newest_event_age_ms = age_ms(c);
-        // A heartbeat behind the newest event: the node has nothing more to send.
-        let idle = c
-            .last_heartbeat
-            .is_some_and(|at| at > since_epoch(c.last_event_timestamp));
-        NodeStatus {
-            name: name.to_owned(),
-            address: address.to_owned(),
-            state: state.to_owned(),
-            error,
-            position: merged.position.to_string(),
-            gtids: c.received.clone(),
-            watermark_tso: merged.watermark.micros(),
-            unresolved_prepares: merged.unresolved,
-            transactions: c.transactions,
-            bytes: c.bytes,
-            lag_ms: newest_event_age_ms.map(|age| if idle { 0 } else { age }),
-            newest_event_age_ms,
         }
     }
 
@@ -192,30 +203,6 @@ impl Sources {
                 seconds: c.command_seconds,
             })
             .collect()
-    }
-}
-
-/// How long ago the newest event was written, by its own timestamp; `None` before the first.
-fn age_ms(c: &CollectorStatus) -> Option<u64> {
-    let age = SystemTime::now().duration_since(since_epoch(c.last_event_timestamp));
-    (c.last_event_timestamp > 0).then(|| age.map_or(0, |age| age.as_millis() as u64))
-}
-
-fn since_epoch(seconds: u32) -> SystemTime {
-    UNIX_EPOCH + Duration::from_secs(seconds.into())
-}
-
-fn describe(state: &NodeState) -> (&'static str, Option<String>) {
-    match state {
-        NodeState::Connecting => ("connecting", None),
-        NodeState::Checking => ("checking", None),
-        NodeState::Streaming => ("streaming", None),
-        NodeState::Retrying { error, attempt, .. } => (
-            "retrying",
-            Some(format!("{error} (failed {attempt} times)")),
-        ),
-        NodeState::Halted { error } => ("halted", Some(error.to_string())),
-        NodeState::Stopped => ("stopped", None),
     }
 }
 

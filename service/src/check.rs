@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use tributary_collector::settings_problems;
 
 use crate::config::Config;
-use crate::serve::node_probe;
+use crate::pipeline::node_probe;
 
 /// Runs the command.
 pub(crate) fn run(config: &Config, offline: bool) -> anyhow::Result<ExitCode> {
@@ -18,7 +18,8 @@ pub(crate) fn run(config: &Config, offline: bool) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let problems = runtime.block_on(settings_problems(&node_probe(config)));
+    let probe = node_probe(&config.nodes, config.server.server_id, None);
+    let problems = runtime.block_on(settings_problems(&probe));
     for problem in &problems {
         println!("{problem}");
     }

@@ -6,18 +6,29 @@
 #![allow(clippy::print_stdout, reason = "a command line prints its results")]
 
 mod admin;
+mod changes;
 mod check;
 mod clients;
 mod config;
+mod directory;
+mod dump_server;
+mod durable_sets;
 mod events;
 mod fence_log;
 mod metrics;
+mod node_set;
+mod node_status;
+mod nodes;
+mod orders;
+mod pipeline;
 mod rebuild;
 mod serve;
 mod status;
+mod supervisor;
 mod telemetry;
 mod tls;
 mod verify;
+mod view;
 mod writer;
 
 use std::path::PathBuf;
@@ -26,6 +37,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use config::Config;
+use nodes::NodesCommand;
 
 /// The global binlog of sharded and distributed MySQL.
 #[derive(Parser)]
@@ -61,6 +73,19 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Add, remove, replace or rename nodes of a running service
+    Nodes {
+        /// Address of its admin interface
+        #[arg(
+            long,
+            global = true,
+            env = "TRIBUTARY_ADMIN",
+            default_value = "http://127.0.0.1:8307"
+        )]
+        admin: String,
+        #[command(subcommand)]
+        command: NodesCommand,
+    },
     /// Print one line for each event of a binlog file
     Events {
         /// The file
@@ -92,9 +117,10 @@ enum Command {
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
-        Command::Serve { config } => load(&config).and_then(serve::run),
+        Command::Serve { config } => load(&config).and_then(|c| serve::run(c, &config)),
         Command::Check { config, offline } => load(&config).and_then(|c| check::run(&c, offline)),
         Command::Status { admin, json } => status::run(&admin, json),
+        Command::Nodes { admin, command } => nodes::run(&admin, &command),
         Command::Events { file, from, limit } => events::run(&file, from, limit),
         Command::Verify { dir, json } => verify::run(&dir, json),
         Command::RebuildIndex { dir } => rebuild::run(&dir),

@@ -2,6 +2,7 @@
 
 use metrics::{counter, gauge, with_local_recorder};
 use metrics_exporter_prometheus::PrometheusBuilder;
+use tributary_collector::TroubleKind;
 use tributary_dump_server::Counters;
 
 use crate::status::Status;
@@ -35,6 +36,14 @@ fn nodes(status: &Status) {
         if let Some(lag) = n.newest_event_age_ms {
             gauge!("tributary_node_newest_event_age_seconds", "node" => node.clone())
                 .set(lag as f64 / 1000.0);
+        }
+        gauge!("tributary_node_bytes_in_flight", "node" => node.clone())
+            .set(n.bytes_in_flight as f64);
+        // Every kind has a value, so that an alert on one ends when the trouble does.
+        for kind in TroubleKind::all() {
+            let there = n.troubles.iter().any(|t| t.name == kind.name());
+            gauge!("tributary_node_trouble", "node" => node.clone(), "trouble" => kind.name())
+                .set(f64::from(u8::from(there)));
         }
         counter!("tributary_node_transactions_total", "node" => node.clone())
             .absolute(n.transactions);

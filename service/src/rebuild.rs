@@ -53,7 +53,7 @@ pub(crate) fn run(dir: &Path) -> anyhow::Result<ExitCode> {
 /// configuration says for new ones, and everything would be merged a second time.
 pub(crate) fn unknown_progress(config: &Config, opened: &Opened) -> Option<String> {
     let known = opened.checkpoint.is_some() || opened.log.durable().last_gno == 0;
-    let told = |start: &Start| matches!(start, Start::Gtids(_));
+    let told = |start: &Option<Start>| matches!(start, Some(Start::Gtids(_)));
     let untold = config.nodes.iter().find(|node| !told(&node.start));
     let node = untold.filter(|_| !known)?;
     Some(format!(

@@ -1,94 +1,120 @@
 //! `tributary serve`: wires the stages together and takes them apart again.
 //!
-//! In: a valid configuration. Out: a running service, until SIGTERM or SIGINT. The only file that knows all stages.
+//! In: a valid configuration. Out: a running service, until SIGTERM or SIGINT; SIGHUP reads the configuration again.
 //!
-//! Start: store (recovers, opens the dump port), admin, writer, merger, collectors. Stop, in data order: collectors stop
-//! reading, the merger hands on what is due, the store makes it durable, dump clients are let go.
+//! Start: store (recovers), dump port, admin, store's thread, pipeline. Stop, in data order: collectors stop reading, the
+//! merger hands on what is due, the store makes it durable, dump clients are let go.
 
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 use anyhow::Context;
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
-use tributary_collector::{
-    Collector, CollectorConfig, CollectorHandle, Identities, NodeUrl, Probe, Start, TlsMode,
-};
 use tributary_dump_server::Server;
-use tributary_flow::{NodeId, NodeProgress, NodeTable, limits};
-use tributary_merger::core::Merger;
-use tributary_merger::{MergerHandle, MergerPorts};
-use tributary_store::{GlobalLog, Opened, RealDisk, RocksKv, StoreOptions};
+use tributary_store::{GlobalLog, NodeSetChange};
 
 use crate::admin::{self, Sources};
 use crate::clients;
 use crate::config::{self, Config};
-use crate::fence_log;
-use crate::rebuild::{self, DATABASE_DIR};
-use crate::telemetry;
-use crate::writer::{self, WriterCounters};
+use crate::directory;
 
-/// Runs the service until it is told to stop.
-pub(crate) fn run(config: Config) -> anyhow::Result<ExitCode> {
+use crate::node_set;
+use crate::orders::{Command, Order};
+use crate::pipeline::Spec;
+use crate::supervisor::Supervisor;
+use crate::telemetry;
+use crate::writer::{self, WriterCounters, WriterStart};
+
+/// Runs the service until it is told to stop. `path` is where the configuration came from.
+pub(crate) fn run(config: Config, path: &Path) -> anyhow::Result<ExitCode> {
     telemetry::start();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
-    runtime.block_on(serve(config))?;
+    runtime.block_on(serve(config, path))?;
     Ok(ExitCode::SUCCESS)
 }
 
-async fn serve(config: Config) -> anyhow::Result<()> {
-    let stop = Signals::install()?;
-    let opened = open_store(&config).context("the data directory can not be used")?;
+async fn serve(config: Config, path: &Path) -> anyhow::Result<()> {
+    let mut signals = Signals::install()?;
+    let opened = directory::open(&config).context("the data directory can not be used")?;
     let log = opened.log.clone();
     let (log_admin, requests) = writer::admin();
-    let server = Server::new(
-        clients::server_config(&config, Arc::new(log_admin))?,
-        log.clone(),
-    );
+    let dump = clients::server_config(&config, Arc::new(log_admin.clone()))?;
+    let server = Server::new(dump, log.clone());
     let listener = bind(config.server.listen, "server.listen").await?;
     let admin_listener = bind(config.admin.listen, "admin.listen").await?;
     let clients_stop = CancellationToken::new();
     let clients = tokio::spawn(server.clone().run(listener, clients_stop.clone()));
 
+    let base = path.parent().unwrap_or(Path::new(".")).to_owned();
+    let read = |definition: &serde_json::Value| config::node_from(definition, &base);
+    let nodes = node_set::reconcile(opened.nodes.clone(), config.nodes.clone(), read);
+    let nodes = nodes.map_err(anyhow::Error::msg)?;
+    for warning in &nodes.warnings {
+        tracing::warn!("{warning}");
+    }
+    let mut writer = opened.writer;
+    if opened.nodes.as_ref() != Some(&nodes.set) {
+        writer.change_nodes(NodeSetChange {
+            nodes: nodes.set.clone(),
+            ..NodeSetChange::default()
+        })?;
+    }
     let counters = Arc::new(WriterCounters::default());
-    let pipeline = Pipeline::start(&config, opened, requests, counters.clone())?;
+    let store = writer::spawn(WriterStart {
+        writer,
+        checkpoint: opened.checkpoint.unwrap_or_default(),
+        requests,
+        config: &config.store,
+        counters: counters.clone(),
+    })?;
+    let first = Spec {
+        nodes: nodes.nodes.clone(),
+        ..spec(&config, &log, &base)
+    };
+    let supervisor = Supervisor::start(first, nodes, store, log_admin, log.clone())?;
+    let (orders, ordered) = mpsc::channel(ORDERS_MAX);
     let sources = Sources {
         cluster: config.cluster.name.clone(),
         order: config.cluster.order,
         started: Instant::now(),
-        table: pipeline.table.clone(),
-        addresses: config
-            .nodes
-            .iter()
-            .map(|n| format!("{}:{}", n.host, n.port))
-            .collect(),
-        collectors: pipeline
-            .collectors
-            .iter()
-            .map(CollectorHandle::status)
-            .collect(),
-        merger: Box::new(pipeline.merger.status_reader()),
+        view: supervisor.view(),
         log: log.clone(),
         server: server.clone(),
         writer: counters,
+        orders: orders.clone(),
+        base: base.clone(),
     };
     let admin = tokio::spawn(admin::serve(
         admin_listener,
         Arc::new(sources),
         clients_stop.clone(),
     ));
+    let pipeline_stop = CancellationToken::new();
+    let supervised = tokio::spawn(supervisor.run(ordered, pipeline_stop.clone()));
     tracing::info!(
         server = %config.server.listen, admin = %config.admin.listen, uuid = %log.server_uuid(), durable = %log.durable().file,
         "serving"
     );
 
-    stop.wait().await;
-    tracing::info!("stopping: making durable what is merged");
-    pipeline.stop().await?;
+    while signals.next().await == Wanted::Reload {
+        if let Some(config) = read_again(path) {
+            // The supervisor logs what came of it; it is gone only when the service stops.
+            let (answer, _) = oneshot::channel();
+            let command = Command::Reload(Box::new(spec(&config, &log, &base)));
+            if orders.try_send(Order { command, answer }).is_err() {
+                tracing::error!("too much is being changed; send SIGHUP again later");
+            }
+        }
+    }
+    pipeline_stop.cancel();
+    supervised.await.context("the supervisor")??;
     clients_stop.cancel();
     let (clients, admin) = tokio::join!(clients, admin);
     clients.context("the dump server")?;
@@ -103,212 +129,64 @@ async fn bind(address: std::net::SocketAddr, key: &str) -> anyhow::Result<TcpLis
         .with_context(|| format!("{key}: can not listen on {address}"))
 }
 
-fn open_store(config: &Config) -> anyhow::Result<Opened> {
-    let dir = &config.store.data_dir;
-    std::fs::create_dir_all(dir)
-        .with_context(|| format!("{} can not be created", dir.display()))?;
-    let disk = Arc::new(RealDisk::open(dir)?);
-    let mut uuid = [0; 16];
-    getrandom::fill(&mut uuid)
-        .map_err(|e| anyhow::anyhow!("no randomness for a server UUID: {e}"))?;
-    uuid[6] = (uuid[6] & 0x0f) | 0x40;
-    uuid[8] = (uuid[8] & 0x3f) | 0x80;
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |d| d.as_secs());
-    let options = StoreOptions {
-        base_name: "binlog".into(),
-        max_binlog_size: config.store.max_binlog_size,
+/// Orders that may wait for the one that is being carried out.
+const ORDERS_MAX: usize = 16;
+
+fn spec(config: &Config, log: &GlobalLog, base: &Path) -> Spec {
+    Spec {
+        cluster: config.cluster.clone(),
+        nodes: config.nodes.clone(),
         server_id: config.server.server_id,
-        server_version: config.server.version.clone(),
-        new_uuid: tributary_binlog::Sid(uuid),
-        now_seconds: now as u32,
-    };
-    let database = dir.join(DATABASE_DIR);
-    let claim = tributary_store::claim(disk, options, database.is_dir())?;
-    let opened = claim.open(Arc::new(RocksKv::open(&database)?))?;
-    if let Some(problem) = rebuild::unknown_progress(config, &opened) {
-        anyhow::bail!(problem);
+        uuid: log.server_uuid(),
+        base: base.to_owned(),
     }
-    if let Some((file, bytes)) = &opened.truncated {
-        tracing::info!(%file, bytes, "recovered: bytes behind the last checkpoint were cut; no client has seen them");
-    }
-    Ok(opened)
 }
 
-/// Collectors, merger and store's thread.
-struct Pipeline {
-    table: NodeTable,
-    collectors: Vec<CollectorHandle>,
-    merger: MergerHandle,
-    store: std::thread::JoinHandle<()>,
-    stop: CancellationToken,
-}
-
-impl Pipeline {
-    fn start(
-        config: &Config,
-        opened: Opened,
-        requests: mpsc::Receiver<writer::Request>,
-        counters: Arc<WriterCounters>,
-    ) -> anyhow::Result<Self> {
-        let log = opened.log;
-        let table = NodeTable::new(config.nodes.iter().map(|n| n.name.clone()));
-        let checkpoint = opened.checkpoint.unwrap_or_default();
-        let last_gno = log.durable().last_gno;
-        let stop = CancellationToken::new();
-        let (items_in, items) = mpsc::channel(ITEM_BATCHES);
-        let (answers_in, fence_answers) = mpsc::channel(table.len() * 2);
-        let (starts_in, starts) = mpsc::channel(table.len());
-        let (out, batches) = mpsc::channel(limits::MERGED_BATCHES_MAX);
-        let (mut fences, mut collectors) = (Vec::new(), Vec::new());
-        let identities = Identities::default();
-        for (node, (id, name)) in config.nodes.iter().zip(table.iter()) {
-            let (fence_in, fence_out) = mpsc::channel(2);
-            fences.push(fence_in);
-            collectors.push(Collector::spawn(
-                collector_config(config, node, id, &log, identities.clone()),
-                // An empty progress is that of a node that was never reached.
-                checkpoint
-                    .nodes
-                    .get(name)
-                    .filter(|p| **p != NodeProgress::default())
-                    .cloned(),
-                tributary_collector::Ports {
-                    items: items_in.clone(),
-                    starts: starts_in.clone(),
-                    fences: fence_out,
-                    fence_answers: answers_in.clone(),
-                    semi_sync: None,
-                },
-                stop.clone(),
-            ));
+/// The configuration as it is now, if it is valid.
+fn read_again(path: &Path) -> Option<Config> {
+    match Config::load(path) {
+        Ok(config) => {
+            for warning in &config.warnings {
+                tracing::warn!("{warning}");
+            }
+            Some(config)
         }
-        let overdrafts: Vec<_> = collectors.iter().map(CollectorHandle::overdraft).collect();
-        let ports = MergerPorts {
-            items,
-            starts,
-            fence_answers,
-            fences,
-            out,
-            overdraft: Box::new(move |node| overdrafts[node.index()].grant(OVERDRAFT_BYTES)),
-            warn_after: config.cluster.warn_blocked_after,
-            on_fence: fence_log::open(config)?,
-        };
-        let merger = tributary_merger::spawn(
-            table.clone(),
-            Merger::new(table.clone(), config.cluster.order, &checkpoint, last_gno),
-            ports,
-        )?;
-        let store = writer::spawn(
-            opened.writer,
-            batches,
-            requests,
-            &config.store,
-            stop.clone(),
-            counters,
-        )?;
-        Ok(Self {
-            table,
-            collectors,
-            merger,
-            store,
-            stop,
-        })
-    }
-
-    /// Stops in data order; returns when everything merged is durable.
-    async fn stop(self) -> anyhow::Result<()> {
-        self.stop.cancel();
-        for collector in self.collectors {
-            collector.join().await;
-        }
-        let threads = tokio::task::spawn_blocking(move || (self.merger.join(), self.store.join()));
-        match threads.await? {
-            (Ok(()), Ok(())) => Ok(()),
-            (Err(_), _) => anyhow::bail!("the merger panicked"),
-            (_, Err(_)) => anyhow::bail!("the store's thread panicked"),
+        Err(problems) => {
+            for problem in &problems.lines {
+                tracing::error!(%problem, "the configuration is not valid; nothing is changed");
+            }
+            None
         }
     }
 }
 
-/// Batches on their way from collectors to the merger, whatever their size: their bytes are bounded by each collector.
-const ITEM_BATCHES: usize = 256;
-/// What a collector that holds back all others may read beyond its budget at a time.
-const OVERDRAFT_BYTES: usize = 8 << 20;
-
-fn collector_config(
-    config: &Config,
-    node: &config::Node,
-    id: NodeId,
-    log: &GlobalLog,
-    identities: Identities,
-) -> CollectorConfig {
-    let server_id = config.server.server_id;
-    let servers = vec![node_url(node)];
-    CollectorConfig {
-        heartbeat: HEARTBEAT,
-        start: match &node.start {
-            config::Start::Current => Start::Current,
-            config::Start::Earliest => Start::Earliest,
-            config::Start::Gtids(set) => Start::Gtids(set.clone()),
-        },
-        bytes_max: limits::NODE_BYTES_MAX,
-        identities,
-        ..CollectorConfig::new(id, &node.name, servers, server_id, log.server_uuid())
-    }
-}
-
-fn node_url(node: &config::Node) -> NodeUrl {
-    NodeUrl {
-        host: node.host.clone(),
-        port: node.port,
-        user: node.user.clone(),
-        password: node.password.0.clone(),
-        tls: match node.tls {
-            config::Tls::Disabled => TlsMode::Disabled,
-            config::Tls::Preferred => TlsMode::Preferred,
-            config::Tls::Required => TlsMode::Required,
-        },
-        ca: node.tls_ca.clone(),
-    }
-}
-
-/// What `tributary check` asks the nodes.
-pub(crate) fn node_probe(config: &Config) -> Probe {
-    Probe {
-        nodes: config
-            .nodes
-            .iter()
-            .map(|n| (n.name.clone(), node_url(n)))
-            .collect(),
-        server_id: config.server.server_id,
-        uuid: None,
-    }
-}
-
-/// How often a node without news says that it is alive.
-const HEARTBEAT: std::time::Duration = std::time::Duration::from_secs(5);
-
-/// SIGTERM and SIGINT.
+/// SIGTERM, SIGINT and SIGHUP.
 struct Signals {
-    term: tokio::signal::unix::Signal,
-    int: tokio::signal::unix::Signal,
+    term: Signal,
+    int: Signal,
+    hup: Signal,
+}
+
+#[derive(PartialEq, Eq)]
+enum Wanted {
+    Stop,
+    Reload,
 }
 
 impl Signals {
     fn install() -> std::io::Result<Self> {
-        use tokio::signal::unix::{SignalKind, signal};
         Ok(Self {
             term: signal(SignalKind::terminate())?,
             int: signal(SignalKind::interrupt())?,
+            hup: signal(SignalKind::hangup())?,
         })
     }
 
-    async fn wait(mut self) {
+    async fn next(&mut self) -> Wanted {
         tokio::select! {
-            _ = self.term.recv() => {}
-            _ = self.int.recv() => {}
+            _ = self.term.recv() => Wanted::Stop,
+            _ = self.int.recv() => Wanted::Stop,
+            _ = self.hup.recv() => Wanted::Reload,
         }
     }
 }

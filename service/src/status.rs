@@ -2,6 +2,7 @@
 //!
 //! In: what the stages tell. Out: [`Status`]. Field names are a public interface.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -10,6 +11,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
+use tributary_flow::NodeChange;
 
 /// Everything an operator asks first.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -25,6 +27,12 @@ pub(crate) struct Status {
     /// Seconds since the start.
     pub(crate) uptime_s: u64,
     pub(crate) nodes: Vec<NodeStatus>,
+    /// Nodes of the configuration that have not joined yet, with what keeps them out.
+    #[serde(default)]
+    pub(crate) joining: BTreeMap<String, String>,
+    /// The last change of the nodes; `/nodes` has all.
+    #[serde(default)]
+    pub(crate) last_change: Option<NodeChange>,
     pub(crate) merger: MergerStatus,
     pub(crate) store: StoreStatus,
     pub(crate) dump_clients: Vec<ClientStatus>,
@@ -33,11 +41,24 @@ pub(crate) struct Status {
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct NodeStatus {
     pub(crate) name: String,
+    /// `host:port` of the server that is read, or was last.
     pub(crate) address: String,
+    /// `host:port` of each server of its failover group.
+    #[serde(default)]
+    pub(crate) servers: Vec<String>,
+    /// Version of the server that is read.
+    #[serde(default)]
+    pub(crate) server_version: String,
     /// `connecting`, `checking`, `streaming`, `retrying`, `halted`, `stopped`
     pub(crate) state: String,
     /// What is wrong, if anything.
     pub(crate) error: Option<String>,
+    /// Everything that is wrong, by name, the gravest first; also while the node is read.
+    #[serde(default)]
+    pub(crate) troubles: Vec<TroubleStatus>,
+    /// What ended the last connection; it stays after the node has recovered.
+    #[serde(default)]
+    pub(crate) last_failure: Option<TroubleStatus>,
     /// File number and offset the merger has reached.
     pub(crate) position: String,
     /// GTIDs received so far.
@@ -48,10 +69,32 @@ pub(crate) struct NodeStatus {
     pub(crate) unresolved_prepares: usize,
     pub(crate) transactions: u64,
     pub(crate) bytes: u64,
+    /// Bytes received that are not durable yet.
+    #[serde(default)]
+    pub(crate) bytes_in_flight: usize,
+    /// Whether the node is not read because too much is in flight.
+    #[serde(default)]
+    pub(crate) paused: bool,
+    /// Up to where a semi-synchronous node was told that its transactions are durable here.
+    #[serde(default)]
+    pub(crate) semi_sync_acked: Option<String>,
     /// Age of the newest event received, by its own timestamp; 0 once the node has said that it has nothing more.
     pub(crate) lag_ms: Option<u64>,
     /// Age of the newest event received, by its own timestamp.
     pub(crate) newest_event_age_ms: Option<u64>,
+}
+
+/// Something that is wrong with a node, by one of the names of docs/upstream-trouble.md.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(crate) struct TroubleStatus {
+    /// `node-down`, `access-denied`, ...
+    pub(crate) name: String,
+    /// What was seen.
+    pub(crate) what: String,
+    /// What to do about it.
+    pub(crate) advice: String,
+    /// Milliseconds since the epoch.
+    pub(crate) since_ms: u64,
 }
 
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -137,18 +180,39 @@ pub(crate) fn run(admin: &str, json: bool) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// One HTTP GET to the admin interface, which always answers whole and closes.
-fn get(admin: &str, path: &str) -> anyhow::Result<String> {
+/// What is answered at a path of the admin interface.
+pub(crate) fn get(admin: &str, path: &str) -> anyhow::Result<String> {
+    let (code, body) = ask(admin, &format!("GET {path}"), "", Duration::from_secs(10))?;
+    if code != 200 {
+        bail!("{admin}{path} answered {code}: {}", body.trim_end());
+    }
+    Ok(body)
+}
+
+/// What is answered to a JSON document, within `limit`.
+pub(crate) fn post(
+    admin: &str,
+    path: &str,
+    json: &str,
+    limit: Duration,
+) -> anyhow::Result<(u16, String)> {
+    ask(admin, &format!("POST {path}"), json, limit)
+}
+
+/// One HTTP request to the admin interface, which always answers whole and closes.
+fn ask(admin: &str, request: &str, json: &str, limit: Duration) -> anyhow::Result<(u16, String)> {
     let address = admin
         .strip_prefix("http://")
         .unwrap_or(admin)
         .trim_end_matches('/');
     let mut stream =
         TcpStream::connect(address).with_context(|| format!("no service answers at {admin}"))?;
-    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+    stream.set_read_timeout(Some(limit))?;
+    let length = json.len();
     write!(
         stream,
-        "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"
+        "{request} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Type: application/json\r\n\
+         Content-Length: {length}\r\n\r\n{json}"
     )?;
     let mut answer = String::new();
     stream
@@ -158,11 +222,8 @@ fn get(admin: &str, path: &str) -> anyhow::Result<String> {
     let (head, body) = answer
         .split_once("\r\n\r\n")
         .context("the answer is not HTTP")?;
-    let line = head.lines().next().unwrap_or("");
-    if line.split(' ').nth(1) != Some("200") {
-        bail!("{admin}{path} answered: {line}");
-    }
-    Ok(body.to_owned())
+    let code = head.split(' ').nth(1).and_then(|code| code.parse().ok());
+    Ok((code.context("the answer is not HTTP")?, body.to_owned()))
 }
 
 /// How long ago a moment was, in the unit a person uses.
@@ -200,6 +261,19 @@ fn render(s: &Status) -> String {
         if let Some(error) = &n.error {
             let _ = writeln!(out, "{:<12} {error}", "");
         }
+        for t in &n.troubles {
+            let (name, lasting) = (&t.name, age(t.since_ms));
+            // The first trouble of a node that is not read is its error.
+            let what = match n.error.as_ref().is_some_and(|e| e.starts_with(&t.what)) {
+                true => "",
+                false => t.what.as_str(),
+            };
+            let _ = writeln!(out, "{:<12} {name} for {lasting} {what}", "");
+            let _ = writeln!(out, "{:<12} {}", "", t.advice);
+        }
+    }
+    for (name, why) in &s.joining {
+        let _ = writeln!(out, "{name:<12} not joined: {why}");
     }
     let m = &s.merger;
     let _ = writeln!(

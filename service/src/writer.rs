@@ -9,12 +9,12 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tributary_binlog::BinlogFile;
 use tributary_dump_server::AdminActions;
-use tributary_flow::{MergedBatch, limits};
-use tributary_store::{LogWriter, PurgeError, Retention, WriteError};
+use tributary_flow::{Checkpoint, MergedBatch, limits};
+use tributary_store::{LogWriter, NodeSetChange, PurgeError, Retention, WriteError};
 
 use crate::config;
 
@@ -46,9 +46,14 @@ enum Change {
     PurgeTo(String),
     PurgeBefore(u64),
     FlushLogs,
+    /// Everything that was merged is to be durable.
+    Settle,
+    /// Other nodes, behind everything that was merged.
+    Nodes(Box<NodeSetChange>),
 }
 
 /// Carries operators' requests from dump clients to the store's thread.
+#[derive(Clone)]
 pub(crate) struct LogAdmin(mpsc::Sender<Request>);
 
 /// How many requests may wait.
@@ -61,6 +66,24 @@ pub(crate) fn admin() -> (LogAdmin, mpsc::Receiver<Request>) {
 }
 
 impl LogAdmin {
+    /// Returns when everything is durable that was handed on before; for when no merger runs.
+    pub(crate) async fn settle(&self) -> Result<(), String> {
+        self.ask_later(Change::Settle).await
+    }
+
+    /// Makes another set of nodes durable, behind everything that was handed on before; for when no merger runs.
+    pub(crate) async fn change_nodes(&self, change: NodeSetChange) -> Result<(), String> {
+        self.ask_later(Change::Nodes(Box::new(change))).await
+    }
+
+    async fn ask_later(&self, change: Change) -> Result<(), String> {
+        let gone = || "the service is stopping".to_owned();
+        let (answer, answered) = oneshot::channel();
+        let request = Request { change, answer };
+        self.0.send(request).await.map_err(|_| gone())?;
+        answered.await.map_err(|_| gone())?
+    }
+
     fn ask(&self, change: Change) -> Result<(), String> {
         let gone = || "the service is stopping".to_owned();
         let (answer, answered) = oneshot::channel();
@@ -97,19 +120,65 @@ struct Store {
     counters: Arc<WriterCounters>,
     /// The service is being stopped.
     stop: CancellationToken,
+    /// The merger's state that is durable.
+    progress: watch::Sender<Arc<Checkpoint>>,
     /// The file that would have been purged, had nobody read it: said once.
     held: Option<BinlogFile>,
 }
 
-/// Starts the thread. It ends when the senders of `batches` are gone and everything is durable.
-pub(crate) fn spawn(
-    mut writer: LogWriter,
-    batches: mpsc::Receiver<MergedBatch>,
-    requests: mpsc::Receiver<Request>,
-    config: &config::Store,
+/// The store's thread, as the others see it. Mergers come and go; it stays.
+pub(crate) struct WriterHandle {
+    thread: JoinHandle<()>,
+    batches: mpsc::Sender<MergedBatch>,
+    progress: watch::Receiver<Arc<Checkpoint>>,
     stop: CancellationToken,
-    counters: Arc<WriterCounters>,
-) -> std::io::Result<JoinHandle<()>> {
+}
+
+impl WriterHandle {
+    /// Where a merger hands on what is due.
+    pub(crate) fn batches(&self) -> mpsc::Sender<MergedBatch> {
+        self.batches.clone()
+    }
+
+    /// The merger's state that is durable.
+    pub(crate) fn progress(&self) -> watch::Receiver<Arc<Checkpoint>> {
+        self.progress.clone()
+    }
+
+    /// The service stops: nothing is waited for any more but what can be written.
+    pub(crate) fn stopping(&self) {
+        self.stop.cancel();
+    }
+
+    /// Waits until everything is durable, when no merger runs any more.
+    pub(crate) fn join(self) -> std::thread::Result<()> {
+        drop(self.batches);
+        self.thread.join()
+    }
+}
+
+/// What the thread is told at its start.
+pub(crate) struct WriterStart<'a> {
+    pub(crate) writer: LogWriter,
+    /// The merger's state behind the last commit.
+    pub(crate) checkpoint: Checkpoint,
+    pub(crate) requests: mpsc::Receiver<Request>,
+    pub(crate) config: &'a config::Store,
+    pub(crate) counters: Arc<WriterCounters>,
+}
+
+/// Starts the thread. It ends when the senders of batches are gone and everything is durable.
+pub(crate) fn spawn(start: WriterStart<'_>) -> std::io::Result<WriterHandle> {
+    let WriterStart {
+        mut writer,
+        checkpoint,
+        requests,
+        config,
+        counters,
+    } = start;
+    let (batches_in, batches) = mpsc::channel(limits::MERGED_BATCHES_MAX);
+    let (progress, durable) = watch::channel(Arc::new(checkpoint));
+    let stop = CancellationToken::new();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .build()?;
@@ -119,15 +188,29 @@ pub(crate) fn spawn(
         writer,
         retention,
         counters,
-        stop,
+        stop: stop.clone(),
+        progress,
         held: None,
     };
-    std::thread::Builder::new().name("store".into()).spawn(move || {
+    let thread = std::thread::Builder::new().name("store".into()).spawn(move || {
         if let Err(error) = runtime.block_on(store.run(batches, requests)) {
             tracing::error!(%error, "the store failed; the process ends now and recovers when it is started again");
             std::process::exit(STORE_FAILED);
         }
+    })?;
+    Ok(WriterHandle {
+        thread,
+        batches: batches_in,
+        progress: durable,
+        stop,
     })
+}
+
+impl Change {
+    /// Whether it is about everything that was handed on before.
+    fn needs_all(&self) -> bool {
+        matches!(self, Self::Settle | Self::Nodes(_))
+    }
 }
 
 impl Store {
@@ -143,16 +226,46 @@ impl Store {
                 batch = batches.recv() => match batch {
                     Some(batch) => {
                         let group = Group::collect(batch, &mut batches);
-                        if !self.commit(&group, &mut requests).await? {
+                        if !self.commit(group, &mut requests).await? {
                             return Ok(());
                         }
                     }
                     None => return Ok(()),
                 },
-                Some(request) = requests.recv() => self.answer(request)?,
+                Some(request) = requests.recv() => {
+                    if request.change.needs_all() && !self.drain(&mut batches, &mut requests).await? {
+                        return Ok(());
+                    }
+                    self.answer(request)?;
+                }
                 _ = look.tick() => self.retain()?,
             }
         }
+    }
+
+    /// Commits what has been handed on so far. Answers false as [`Store::commit`].
+    async fn drain(
+        &mut self,
+        batches: &mut mpsc::Receiver<MergedBatch>,
+        requests: &mut mpsc::Receiver<Request>,
+    ) -> Result<bool, WriteError> {
+        while let Ok(batch) = batches.try_recv() {
+            let group = Group::collect(batch, batches);
+            if !self.commit(group, requests).await? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Does what can be done while there is no space.
+    fn answer_full(&mut self, request: Request) -> Result<(), WriteError> {
+        if !request.change.needs_all() {
+            return self.answer(request);
+        }
+        let full = "there is no space on the disk of store.data_dir; try again when there is";
+        let _ = request.answer.send(Err(full.into()));
+        Ok(())
     }
 
     /// Does what an operator asks. A refusal is not the store's failure.
@@ -174,6 +287,14 @@ impl Store {
             Change::PurgeBefore(seconds) => self.writer.purge_before(*seconds)?,
             Change::FlushLogs => {
                 self.writer.flush()?;
+                0
+            }
+            Change::Settle => 0,
+            Change::Nodes(change) => {
+                self.writer.change_nodes((**change).clone())?;
+                if let Some(checkpoint) = &change.checkpoint {
+                    self.progress.send_replace(Arc::new(checkpoint.clone()));
+                }
                 0
             }
         };
@@ -215,11 +336,11 @@ impl Store {
     /// nodes are asked for the group again at the next start.
     async fn commit(
         &mut self,
-        group: &Group,
+        group: Group,
         requests: &mut mpsc::Receiver<Request>,
     ) -> Result<bool, WriteError> {
         loop {
-            match self.try_commit(group) {
+            match self.try_commit(&group) {
                 Ok(()) => break,
                 Err(error) if error.is_full() => self.note_full(&error),
                 Err(error) => return Err(error),
@@ -233,9 +354,12 @@ impl Store {
                     );
                     return Ok(false);
                 }
-                Some(request) = requests.recv() => self.answer(request)?,
+                Some(request) = requests.recv() => self.answer_full(request)?,
                 () = again => self.retain()?,
             }
+        }
+        if let Some(last) = group.batches.into_iter().next_back() {
+            self.progress.send_replace(Arc::new(last.checkpoint));
         }
         if self.counters.full_since_ms.swap(0, Relaxed) > 0 {
             tracing::info!("there is space again: going on");

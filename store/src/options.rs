@@ -1,7 +1,7 @@
 //! What [`open`](crate::open) takes and gives.
 
 use tributary_binlog::{BinlogFile, Sid};
-use tributary_flow::Checkpoint;
+use tributary_flow::{Checkpoint, NodeSet};
 
 use crate::{GlobalLog, LogWriter};
 
@@ -47,6 +47,8 @@ pub struct Opened {
     pub log: GlobalLog,
     /// The merger's state behind the last commit; `None` if there was none yet.
     pub checkpoint: Option<Checkpoint>,
+    /// The nodes that were merged; `None` if that was never said.
+    pub nodes: Option<NodeSet>,
     /// The active file and how many bytes were cut off it (files behind it included), if any.
     pub truncated: Option<(BinlogFile, u64)>,
 }

@@ -13,7 +13,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use tributary_binlog::{BinlogFile, GtidSet, Sid};
-use tributary_flow::{Mutant, mutant};
+use tributary_flow::{Mutant, NodeSet, mutant};
 
 use crate::{
     DurableEnd, GlobalLog, LogWriter, OpenError, Opened, StoreOptions, WriteError,
@@ -30,6 +30,7 @@ use crate::{
         Kv, KvBatch,
         checkpoint::CheckpointRecord,
         meta::{FORMAT, Meta},
+        node_set,
         purging::Purging,
         segment::Segment,
     },
@@ -167,7 +168,7 @@ impl Opening {
         batch.put(record.pair()?);
         batch.put(segment.pair());
         self.kv.write(&batch, true)?;
-        Ok(self.opened(sid, record, active, vec![entry], None))
+        Ok(self.opened(sid, record, active, vec![entry], (None, None)))
     }
 
     fn recover(self, sid: Sid, record: CheckpointRecord) -> Result<Opened, OpenError> {
@@ -230,7 +231,9 @@ impl Opening {
             first_gno,
             pending,
         };
-        Ok(self.opened(sid, record, active, entries, truncated))
+        let nodes = self.kv.get(&node_set::key())?;
+        let nodes = nodes.map(|value| node_set::decode(&value)).transpose()?;
+        Ok(self.opened(sid, record, active, entries, (truncated, nodes)))
     }
 
     /// Makes the disk look as the checkpoint says.
@@ -285,7 +288,7 @@ impl Opening {
         record: CheckpointRecord,
         active: ActiveFile,
         files: Vec<FileEntry>,
-        truncated: Option<(BinlogFile, u64)>,
+        (truncated, nodes): (Option<(BinlogFile, u64)>, Option<NodeSet>),
     ) -> Opened {
         let Self {
             disk,
@@ -336,6 +339,7 @@ impl Opening {
             writer: LogWriter::new(start),
             log,
             checkpoint,
+            nodes,
             truncated,
         }
     }

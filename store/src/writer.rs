@@ -142,7 +142,7 @@ struct Group {
     marks: Vec<Mark>,
     /// Where the last index entry was put.
     indexed: Option<IndexPlace>,
-    /// Branches to keep and to forget.
+    /// Branches to keep and to forget, and the nodes.
     branches: Vec<KvOp>,
 }
 
@@ -352,6 +352,15 @@ impl LogWriter {
     /// Lets the next commit change a saved branch.
     pub(crate) fn change_branch(&mut self, op: KvOp) {
         self.group.branches.push(op);
+    }
+
+    /// Lets the next commit do this, and have this state of the merger.
+    pub(crate) fn change_state(&mut self, ops: Vec<KvOp>, merger: Option<Checkpoint>) {
+        self.group.branches.extend(ops);
+        if merger.is_some() {
+            self.state.merger = merger;
+            self.group.progress = true;
+        }
     }
 
     fn stamp(&self) -> Stamp {

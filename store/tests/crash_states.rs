@@ -12,8 +12,9 @@ use proptest::{
     test_runner::{RngAlgorithm, TestRng},
 };
 use tributary_binlog::XaXid;
+use tributary_flow::{Checkpoint, NodeProgress, NodeRecord, Tso};
 use tributary_store::{
-    Disk, GlobalLog, LogWriter, MemDisk, MemKv, Opened,
+    Disk, GlobalLog, LogWriter, MemDisk, MemKv, NodeSetChange, Opened,
     disk::{Fuse, Keep, Unsynced},
     kv::KeyKind,
     verify::{VerifyOptions, verify_dir},
@@ -37,6 +38,8 @@ enum Step {
     Purge(u64),
     /// Branches that are kept and forgotten, with or without a transaction.
     Branches(u8, u8, bool),
+    /// Another set of nodes: `dn1` has another name, or is gone.
+    Nodes(u8),
 }
 
 fn rng(seed: u64) -> TestRng {
@@ -52,6 +55,7 @@ fn script(seed: u64) -> Vec<Step> {
             0 => Step::Flush,
             1 | 2 => Step::Purge(rng.random_range(0..3)),
             3 => Step::Branches(rng.random_range(0..3), rng.random_range(0..3), rng.random()),
+            4 => Step::Nodes(rng.random_range(0..4)),
             _ => Step::Group(rng.random_range(1..7), rng.random_range(1..4)),
         })
         .collect()
@@ -99,7 +103,34 @@ fn go(writer: &mut LogWriter, log: &GlobalLog, step: Step, purge: bool) -> Resul
             }
             writer.commit().map(|_| ()).map_err(|e| text(&e))
         }
+        Step::Nodes(n) => {
+            let change = nodes(n, writer.last_gno());
+            writer
+                .change_nodes(change)
+                .map(|_| ())
+                .map_err(|e| text(&e))
+        }
     }
+}
+
+/// A node set that says the same as the progress it comes with.
+fn nodes(n: u8, last_gno: u64) -> NodeSetChange {
+    let name = format!("dn{n}");
+    let mut change = NodeSetChange::default();
+    change
+        .nodes
+        .nodes
+        .insert(name.clone(), NodeRecord::default());
+    change.checkpoint = Some(Checkpoint {
+        nodes: [(name, NodeProgress::default())].into(),
+        last_tso: Tso::new(last_gno).unwrap(),
+        ..Checkpoint::default()
+    });
+    match n {
+        0 => change.removed.push("dn1".into()),
+        _ => change.renamed.push(("dn1".into(), format!("dn1{n}"))),
+    }
+    change
 }
 
 /// What must be true at some moment.
@@ -110,11 +141,19 @@ struct State {
     offset: u64,
     last_gno: u64,
     branches: BTreeSet<Vec<u8>>,
+    /// The nodes by their record, and by the merger's progress.
+    nodes: [Vec<String>; 2],
 }
 
 fn state(opened: &Opened) -> State {
     let end = opened.log.durable();
     let branches = opened.writer.list_branches().unwrap();
+    let record = opened.writer.nodes().unwrap();
+    let progress = opened.writer.progress();
+    let nodes = [
+        record.map_or_else(Vec::new, |set| set.nodes.into_keys().collect()),
+        progress.map_or_else(Vec::new, |c| c.nodes.keys().cloned().collect()),
+    ];
     State {
         first: opened.log.files()[0].file.seq(),
         active: end.file.seq(),
@@ -122,8 +161,9 @@ fn state(opened: &Opened) -> State {
         last_gno: end.last_gno,
         branches: branches
             .iter()
-            .map(|b| [b.xid.gtrid(), &b.prepared[..1]].concat())
+            .map(|b| [b.node.as_bytes(), b.xid.gtrid(), &b.prepared[..1]].concat())
             .collect(),
+        nodes,
     }
 }
 
@@ -292,6 +332,7 @@ fn check(disk: &MemDisk, kv: &MemKv, possible: &[State], oracle: &Oracle) {
     let found = state(&opened);
     assert!(possible.contains(&found), "{found:?} not in {possible:?}");
     let merged = opened.checkpoint.as_ref();
+    assert_eq!(opened.nodes, opened.writer.nodes().unwrap());
     assert_eq!(merged.map_or(0, |c| c.last_tso.micros()), found.last_gno);
     check_agreement(disk, kv, &opened);
     check_bytes(disk, &opened, oracle);

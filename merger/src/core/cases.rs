@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use tributary_binlog::{Gno, Gtid, Sid, Tag, XaXid};
 use tributary_flow::{
-    Body, Checkpoint, Fence, GlobalTxn, NodeId, NodeItem, NodeTable, OrderMode, SourcePos,
-    SourceTxn, Tso, TxnKind,
+    Body, Checkpoint, Fence, GlobalTxn, NodeId, NodeItem, NodeProgress, NodeTable, OrderMode,
+    SourcePos, SourceTxn, Tso, TxnKind,
 };
 
 use super::merge::{BlockedOn, Merger};
@@ -24,8 +24,12 @@ fn xid(name: &str, node: usize) -> XaXid {
 
 impl Story {
     fn new(nodes: usize, mode: OrderMode) -> Self {
+        Self::resumed(nodes, mode, &Checkpoint::default())
+    }
+
+    fn resumed(nodes: usize, mode: OrderMode, checkpoint: &Checkpoint) -> Self {
         let table = NodeTable::new((0..nodes).map(|i| format!("dn{i}")));
-        let mut merger = Merger::new(table, mode, &Checkpoint::default(), 0);
+        let mut merger = Merger::new(table, mode, checkpoint, 0);
         for n in 0..nodes {
             let begin = NodeItem::Position(SourcePos { file: 1, offset: 0 });
             merger.handle(NodeId(n as u16), begin).unwrap();
@@ -290,4 +294,55 @@ fn a_commit_by_hand_behind_a_gate_does_not_take_the_timestamp_of_an_earlier_use_
     let tsos: Vec<u64> = s.out.iter().map(|t| t.key.tso.micros()).collect();
     assert_eq!(tsos, [0, 700, 700]);
     assert!(s.out[1].key < s.out[2].key);
+}
+
+/// Behind TSO 500, when `dn1` joined.
+fn joined() -> Checkpoint {
+    let tso = Tso::new(500).unwrap();
+    let progress = NodeProgress {
+        joined: Some(tso),
+        ..NodeProgress::default()
+    };
+    Checkpoint {
+        nodes: [("dn1".to_owned(), progress)].into(),
+        last_tso: tso,
+        ..Checkpoint::default()
+    }
+}
+
+#[test]
+fn what_a_node_prepared_before_it_joined_takes_a_place_of_its_own() {
+    let mut s = Story::resumed(2, OrderMode::Tso, &joined());
+    // Its branch on dn0 was written before dn1 joined.
+    s.prepare(1, "straddles");
+    s.prepare(0, "g");
+    s.prepare(1, "g");
+    s.commit(1, "straddles", Some(400));
+    s.local(1);
+    s.commit(0, "g", Some(600));
+    s.commit(1, "g", Some(600));
+    assert_eq!(s.run().unwrap(), ["straddles@1", "local@1", "g@0+g@1"]);
+    assert_eq!(s.merger.waiting(), 0);
+}
+
+#[test]
+fn an_oracle_that_goes_back_after_a_node_joined_is_still_an_error() {
+    // On a node that was there before, at once.
+    let mut s = Story::resumed(2, OrderMode::Tso, &joined());
+    s.prepare(0, "g");
+    let back = s.write(0, TxnKind::Commit(xid("g", 0)), Some(400));
+    assert!(
+        matches!(back, Err(MergeError::OracleWentBack { .. })),
+        "{back:?}"
+    );
+    // On the one that joined, once something newer lies before the prepare.
+    let mut s = Story::resumed(2, OrderMode::Tso, &joined());
+    s.prepare(1, "newer");
+    s.commit(1, "newer", Some(600));
+    s.prepare(1, "g");
+    let back = s.write(1, TxnKind::Commit(xid("g", 1)), Some(400));
+    assert!(
+        matches!(back, Err(MergeError::OracleWentBack { .. })),
+        "{back:?}"
+    );
 }

@@ -18,6 +18,13 @@ struct Occurrences {
     emitted: u64,
 }
 
+/// Statements that some nodes have had and others have not, by a checkpoint. While there are any, the set of nodes must not
+/// change: nobody could tell whether a node that joins has had them, and one that leaves would be waited for.
+pub fn pending_ddl(checkpoint: &tributary_flow::Checkpoint) -> Vec<String> {
+    let statements = checkpoint.ddl.as_object();
+    statements.map_or_else(Vec::new, |open| open.keys().cloned().collect())
+}
+
 /// Counts occurrences of DDL statements over the nodes.
 #[derive(Clone, Debug)]
 pub struct DdlJoin {

@@ -102,6 +102,8 @@ impl Merger {
         group: Box<SourceTxn>,
     ) -> Result<(), MergeError> {
         let tso = group.tso.filter(|_| self.mode == OrderMode::Tso);
+        // Its siblings were written before this node joined: it takes a place of its own.
+        let tso = tso.filter(|tso| !self.siblings_are_gone(node, &xid, *tso));
         let name = self.table.name(node);
         let at = || super::merge::place(name, xid, &group);
         let stream = &mut self.nodes[node.index()];
@@ -118,6 +120,13 @@ impl Merger {
             Some(tso) => self.commit_at(tso, done),
             None => self.commit_without_tso(done),
         }
+    }
+
+    /// Whether a branch was prepared before its node joined, and is committed at a TSO that had been passed then.
+    fn siblings_are_gone(&self, node: NodeId, xid: &XaXid, tso: Tso) -> bool {
+        let joined = self.joined(node).filter(|_| !mutant(Mutant::ForgetJoin));
+        let stands_on = self.nodes[node.index()].stands_on(xid);
+        joined.is_some_and(|joined| tso <= joined && stands_on <= Some(joined))
     }
 
     fn commit_at(&mut self, tso: Tso, done: Done) -> Result<(), MergeError> {

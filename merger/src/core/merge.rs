@@ -202,6 +202,11 @@ impl Merger {
         Ok(())
     }
 
+    /// TSO of the last key before the node joined.
+    pub(super) fn joined(&self, node: NodeId) -> Option<Tso> {
+        self.progress[node.index()].joined
+    }
+
     pub(super) fn place(&self, node: NodeId, xid: XaXid, txn: &SourceTxn) -> Box<BranchPlace> {
         place(self.table.name(node), xid, txn)
     }

@@ -32,6 +32,6 @@ mod naive;
 #[cfg(test)]
 mod tests;
 
-pub use ddl::DdlJoin;
+pub use ddl::{DdlJoin, pending_ddl};
 pub use merge::{BlockedOn, Heuristic, Merger, Resume};
 pub use node::Frontier;

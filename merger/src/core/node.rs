@@ -288,6 +288,12 @@ impl NodeStream {
         self.prepared.get(index)?.floor
     }
 
+    /// TSO of what an unresolved branch stands on, or of what it stands above.
+    pub(super) fn stands_on(&self, xid: &XaXid) -> Option<Tso> {
+        let place = self.places.get(xid)?;
+        Some(self.floor_at(*place).unwrap_or(self.floor).tso)
+    }
+
     /// The prepare at `place` belongs to a transaction of which no TSO is known.
     pub(super) fn set_group(&mut self, place: u64, group: GroupId) {
         if let Some(entry) = self.entry(place) {

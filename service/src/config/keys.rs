@@ -67,13 +67,13 @@ pub(crate) const KEYS: &[Key] = &[
         "node.name",
         "\"dn1\"",
         "required",
-        "Name of the node. Ties in the order are broken by it; do not change it later.",
+        "Name of the node. Ties in the order are broken by it; `tributary nodes rename` changes it.",
     ),
     key(
         "node.url",
         "\"mysql://repl@127.0.0.1:3301\"",
         "required",
-        "Address and account: `mysql://user@host:port`. A password in it is accepted with a warning.",
+        "Address and account: `mysql://user@host:port`. A list of them is one failover group: servers that replicate from one of them, of which the primary is read. A password in it is accepted with a warning.",
     ),
     key(
         "node.password_env",
@@ -109,7 +109,13 @@ pub(crate) const KEYS: &[Key] = &[
         "node.start",
         "\"earliest\"",
         "\"earliest\"",
-        "Where to begin when the node is read for the first time: `earliest` binlog it still has, `current` end, or behind a GTID set.",
+        "Where to begin when the node is read for the first time: `earliest` binlog it still has, `current` end, or behind a GTID set. A node that joins a cluster that is merged already begins at its current end unless this says otherwise.",
+    ),
+    key(
+        "node.semi_sync",
+        "true",
+        "false",
+        "Whether the service is a semi-synchronous replica of the node: with the plugin `semisync_source` on, a commit on the node returns when the service has it on disk. Parts of distributed transactions are acknowledged when they are received.",
     ),
     key(
         "store.data_dir",
@@ -301,7 +307,7 @@ pub(crate) const KEYS: &[Key] = &[
         "admin.listen",
         "\"127.0.0.1:8307\"",
         "\"127.0.0.1:8307\"",
-        "Address of the HTTP interface: `/healthz`, `/readyz`, `/status`, `/metrics`. It has no authentication: keep it on a loopback or private address.",
+        "Address of the HTTP interface: `/healthz`, `/readyz`, `/status`, `/metrics`, `/nodes`. It has no authentication: keep it on a loopback or private address.",
     ),
 ];
 

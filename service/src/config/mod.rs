@@ -5,18 +5,19 @@
 
 mod clients;
 mod keys;
+mod node;
 mod reader;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use tributary_binlog::GtidSet;
 use tributary_flow::OrderMode;
 use tributary_store::Retention;
 
 pub(crate) use clients::{Privilege, Server, ServerTls, TlsVersions, User};
 pub(crate) use keys::reference;
+pub(crate) use node::{Node, ServerUrl, Start, Tls};
 use reader::{Problems, Table};
 
 /// A valid configuration.
@@ -52,49 +53,6 @@ pub(crate) struct Cluster {
     pub(crate) warn_blocked_after: Duration,
     /// Where each passed fence is recorded, if anywhere.
     pub(crate) fence_log: Option<PathBuf>,
-}
-
-/// Whether a connection is encrypted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Tls {
-    /// Never.
-    Disabled,
-    /// When the server offers it.
-    Preferred,
-    /// Always.
-    Required,
-}
-
-/// Where a node is read from when it is read for the first time.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Start {
-    /// Behind everything the node has executed.
-    Current,
-    /// At the oldest binlog the node still has.
-    Earliest,
-    /// Behind these transactions.
-    Gtids(GtidSet),
-}
-
-/// `[[node]]`: an upstream server.
-#[derive(Clone, Debug)]
-pub(crate) struct Node {
-    /// Its name.
-    pub(crate) name: String,
-    /// Host name or address.
-    pub(crate) host: String,
-    /// TCP port.
-    pub(crate) port: u16,
-    /// Account.
-    pub(crate) user: String,
-    /// Its password.
-    pub(crate) password: Secret,
-    /// Encryption.
-    pub(crate) tls: Tls,
-    /// PEM file of the authority that must have signed the node's certificate.
-    pub(crate) tls_ca: Option<PathBuf>,
-    /// Where to begin.
-    pub(crate) start: Start,
 }
 
 /// A password: never shown in logs or errors.
@@ -166,7 +124,7 @@ impl Config {
         };
         let config = Self {
             cluster: cluster(root.table("cluster"), &env),
-            nodes: nodes(root.tables("node"), &env),
+            nodes: node::nodes(root.tables("node"), &env),
             store: store(root.table("store"), &env),
             server: clients::server(root.table("server"), &env),
             users: root
@@ -195,6 +153,39 @@ impl Config {
         } else {
             Err(ConfigError { lines })
         }
+    }
+}
+
+/// A `[[node]]` that comes from elsewhere than the file, as JSON. Passwords are not taken: they would have to be stored.
+pub(crate) fn node_from(definition: &serde_json::Value, base: &Path) -> Result<Node, ConfigError> {
+    let problems = Problems::default();
+    let table = match toml::Value::try_from(definition) {
+        Ok(toml::Value::Table(table)) => table,
+        _ => toml::Table::new(),
+    };
+    if table.contains_key("password") {
+        problems.add(
+            "password",
+            "is not taken here; use password_env or password_file",
+        );
+    }
+    let lookup = |name: &str| std::env::var(name).ok();
+    let env = Env {
+        base,
+        lookup: &lookup,
+        problems: &problems,
+    };
+    let node = node::node(Table::root(table, &problems), &env);
+    if (node.iter().flat_map(|n| &n.servers)).any(|server| server.password.is_some()) {
+        problems.add(
+            "url",
+            "a password in it is not taken here; use password_env or password_file",
+        );
+    }
+    let (lines, _) = problems.into_lines();
+    match node {
+        Some(node) if lines.is_empty() => Ok(node),
+        _ => Err(ConfigError { lines }),
     }
 }
 
@@ -298,98 +289,11 @@ fn cluster(mut t: Table<'_>, env: &Env<'_>) -> Cluster {
     }
 }
 
-fn nodes(tables: Vec<Table<'_>>, env: &Env<'_>) -> Vec<Node> {
-    if tables.is_empty() {
-        env.problems.add("node", "at least one [[node]] is needed");
-    }
-    let mut nodes: Vec<Node> = tables.into_iter().filter_map(|t| node(t, env)).collect();
-    repeated(nodes.iter().map(|n| &n.name), "node", env.problems);
-    nodes.sort_by(|a, b| a.name.cmp(&b.name));
-    nodes
-}
-
 fn repeated<'a>(names: impl Iterator<Item = &'a String>, what: &str, problems: &Problems) {
     let mut names: Vec<_> = names.collect();
     names.sort();
     for pair in names.windows(2).filter(|p| p[0] == p[1]) {
         problems.add(what, &format!("the name {:?} is given twice", pair[0]));
-    }
-}
-
-fn node(mut t: Table<'_>, env: &Env<'_>) -> Option<Node> {
-    let name = t.required_text("name");
-    let url = t.required_text("url");
-    let tls = match t
-        .one_of("tls", &["disabled", "preferred", "required"])
-        .as_deref()
-    {
-        Some("disabled") => Tls::Disabled,
-        Some("required") => Tls::Required,
-        _ => Tls::Preferred,
-    };
-    let tls_ca = t.text("tls_ca").map(|p| env.path(&p));
-    let start = match t.text("start").as_deref() {
-        None | Some("earliest") => Start::Earliest,
-        Some("current") => Start::Current,
-        Some(set) => match set.parse() {
-            Ok(set) => Start::Gtids(set),
-            Err(_) => {
-                env.problems.add(
-                    &t.path("start"),
-                    "must be \"current\", \"earliest\" or a GTID set",
-                );
-                Start::Earliest
-            }
-        },
-    };
-    let (url_path, parsed) = (t.path("url"), url.as_deref().map(NodeUrl::parse));
-    let in_url = parsed
-        .as_ref()
-        .and_then(|p| p.as_ref().ok())
-        .and_then(|u| u.password.clone());
-    let password = env.password(&mut t, in_url);
-    t.finish();
-    match parsed? {
-        Ok(url) => Some(Node {
-            name: name?,
-            host: url.host,
-            port: url.port,
-            user: url.user,
-            password,
-            tls,
-            tls_ca,
-            start,
-        }),
-        Err(problem) => {
-            env.problems.add(&url_path, &problem);
-            None
-        }
-    }
-}
-
-/// `mysql://user[:password]@host[:port]`
-struct NodeUrl {
-    user: String,
-    password: Option<String>,
-    host: String,
-    port: u16,
-}
-
-impl NodeUrl {
-    fn parse(text: &str) -> Result<Self, String> {
-        // mysql_async knows percent-encoding, IPv6 literals and the rest of the URL grammar.
-        let opts = mysql_async::Opts::from_url(text)
-            .map_err(|e| format!("{e}; want mysql://user@host:port"))?;
-        let user = opts
-            .user()
-            .filter(|u| !u.is_empty())
-            .ok_or("names no user; want mysql://user@host:port")?;
-        Ok(Self {
-            user: user.to_owned(),
-            password: opts.pass().map(str::to_owned),
-            host: opts.ip_or_hostname().to_owned(),
-            port: opts.tcp_port(),
-        })
     }
 }
 

@@ -155,6 +155,14 @@ impl<'p> Table<'p> {
         texts
     }
 
+    /// One text, or a list of them.
+    pub(crate) fn text_or_texts(&mut self, key: &str) -> Option<Vec<String>> {
+        match self.values.get(key)? {
+            Value::Array(_) => self.texts(key),
+            _ => self.text(key).map(|text| vec![text]),
+        }
+    }
+
     pub(crate) fn one_of(&mut self, key: &str, choices: &[&str]) -> Option<String> {
         let text = self.text(key)?;
         if choices.contains(&text.as_str()) {

@@ -41,12 +41,13 @@ fn a_small_file_gets_safe_defaults() {
         c.nodes.iter().map(|n| n.name.as_str()).collect::<Vec<_>>(),
         ["dn1", "dn2"]
     );
-    assert_eq!(
-        (c.nodes[1].host.as_str(), c.nodes[1].port),
-        ("127.0.0.1", 3302)
-    );
+    assert_eq!(c.nodes[1].addresses(), ["127.0.0.1:3302"]);
     assert_eq!(c.nodes[1].password.0, "pass word");
-    assert_eq!(c.nodes[0].start, Start::Current);
+    assert_eq!(c.nodes[0].start, Some(Start::Current));
+    assert_eq!(
+        (c.nodes[1].start.clone(), c.nodes[1].semi_sync),
+        (None, false)
+    );
     assert!(c.server.listen.ip().is_loopback() && c.admin.listen.ip().is_loopback());
     assert_eq!(c.store.data_dir, Path::new("/etc/tributary/data"));
     assert!(c.warnings.is_empty());
@@ -97,6 +98,18 @@ fn a_password_in_the_url_warns() {
     assert_eq!(c.nodes[0].password.0, "secret");
     assert_eq!(c.warnings.len(), 1);
     assert!(c.warnings[0].starts_with("node[dn1].url: ") && !c.warnings[0].contains("secret"));
+}
+
+#[test]
+fn several_urls_are_one_failover_group() {
+    let group = "url = [\"mysql://repl@127.0.0.1:3302\", \"mysql://other@10.0.0.2\"]";
+    let c = parse(&GOOD.replace("url = \"mysql://repl@127.0.0.1:3302\"", group)).unwrap();
+    assert_eq!(c.nodes[1].addresses(), ["127.0.0.1:3302", "10.0.0.2:3306"]);
+    assert_eq!(c.nodes[1].servers[1].user, "other");
+    let lines = problems(|t| t.replace("url = \"mysql://repl@127.0.0.1:3302\"", "url = []"));
+    assert_eq!(lines, ["node[dn2].url: is missing"]);
+    let lines = problems(|t| t.replace("127.0.0.1:3302", "[::1]:3301"));
+    assert_eq!(lines, ["node: the server [::1]:3301 is given twice"]);
 }
 
 #[test]
@@ -193,9 +206,15 @@ fn the_list_of_keys_is_what_the_reader_reads() {
         "{lines:#?}"
     );
     // The other way round: each key the reader asks for is in the list.
-    let source = [include_str!("mod.rs"), include_str!("clients.rs")].concat();
+    let source = [
+        include_str!("mod.rs"),
+        include_str!("clients.rs"),
+        include_str!("node.rs"),
+    ]
+    .concat();
     let pattern = [
         "t.text(\"",
+        "t.text_or_texts(\"",
         "t.required_text(\"",
         "t.one_of(\"",
         "t.texts(\"",

@@ -10,6 +10,7 @@ pub(crate) mod checkpoint;
 pub(crate) mod gtid_index;
 mod mem;
 pub(crate) mod meta;
+pub(crate) mod node_set;
 pub(crate) mod purging;
 #[cfg(feature = "rocksdb")]
 mod rocks;
@@ -39,6 +40,8 @@ pub enum KeyKind {
     TimeIndex = 6,
     /// Files that are leaving the disk.
     Purging = 7,
+    /// The nodes that are merged, and how that came about.
+    NodeSet = 8,
     /// Schema history; its keys and values belong to the schema's persistence.
     Schema = 32,
     /// Branches that stay prepared for long, with their rows; keys and values belong to the collector.

@@ -11,5 +11,6 @@ mod merge;
 mod mysql_replica;
 mod parallel;
 mod replay;
+mod scaling;
 mod sum;
 mod world;

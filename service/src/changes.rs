@@ -1,0 +1,474 @@
+//! The steps of each change of the nodes.
+//!
+//! In: an order, the pipeline that runs. Out: the [`Turn`] between two pipelines, or why there is none. Everything that may
+//! take long comes first; what must hold at the moment itself is looked at again between the pipelines.
+
+use std::time::{Duration, Instant};
+
+use tokio::time::{sleep, timeout};
+use tributary_binlog::GtidSet;
+use tributary_collector::{
+    CollectorConfig, JoinError, JoinPoint, Joining, Start, before_start, check, done, gtid_sets,
+    settings_problems,
+};
+use tributary_flow::{
+    ChangeKind, Checkpoint, Moment, NodeChange, NodeProgress, NodeRecord, NodeSet,
+};
+use tributary_merger::core::pending_ddl;
+use tributary_store::NodeSetChange;
+
+use crate::config::{self, Node};
+use crate::orders::{Done, PATIENCE, Removal, Renaming};
+use crate::pipeline::{self, Spec};
+use crate::supervisor::{Supervisor, Turn};
+
+/// How long a join point may be looked for while no pipeline runs.
+const POINT_PATIENCE: Duration = Duration::from_millis(500);
+/// How long the old servers of a node have to answer before it counts as gone.
+const OLD_SERVER: Duration = Duration::from_secs(3);
+/// Between two looks at what is durable.
+const LOOK: Duration = Duration::from_millis(50);
+
+impl Supervisor {
+    /// Lets a node join. `definition` is what a command was given.
+    pub(crate) async fn add(
+        &mut self,
+        node: Node,
+        definition: Option<serde_json::Value>,
+    ) -> Result<Done, String> {
+        let name = node.name.clone();
+        if self.spec.nodes.iter().any(|known| known.name == name) {
+            return Err(format!("there is a node {name} already"));
+        }
+        self.check_settings(&node, &self.spec.nodes).await?;
+        self.no_ddl_pending(PATIENCE).await?;
+        let config = pipeline::collector_config(&self.spec, &node);
+        let mut place = Place::find(&node, config).await?;
+        place.now(PATIENCE).await?;
+        self.switch(async |this: &Self, checkpoint, at| {
+            let patience = POINT_PATIENCE;
+            ddl_is_not_pending(checkpoint)?;
+            let point = place.now(patience).await?;
+            let mut turn = this.turn(checkpoint);
+            let progress = NodeProgress {
+                emitted: point.before.clone(),
+                before_start: point.before.clone(),
+                joined: Some(checkpoint.last_tso),
+            };
+            turn.state().nodes.insert(name.clone(), progress);
+            turn.set().removed.remove(&name);
+            turn.set().nodes.insert(
+                name.clone(),
+                NodeRecord {
+                    servers: node.addresses(),
+                    definition,
+                },
+            );
+            let before = point.before.to_text_oneline();
+            let mut detail = format!("behind its GTIDs {before:?}");
+            for xid in &point.prepared {
+                detail += &format!("; prepared at that moment, and read: {xid}");
+            }
+            turn.note(ChangeKind::Add, &name, detail, at);
+            turn.spec.nodes.push(node);
+            Ok(turn.sorted())
+        })
+        .await
+    }
+
+    /// Lets a node leave.
+    pub(crate) async fn remove(&mut self, removal: &Removal) -> Result<Done, String> {
+        let name = &removal.name;
+        let node = self.known(name)?.clone();
+        if self.spec.nodes.len() == 1 {
+            return Err(format!("{name} is the only node"));
+        }
+        let patience = removal.timeout_s.map_or(PATIENCE, Duration::from_secs);
+        let deadline = Instant::now() + patience;
+        let config = pipeline::collector_config(&self.spec, &node);
+        loop {
+            if !removal.force {
+                self.no_ddl_pending(deadline.saturating_duration_since(Instant::now()))
+                    .await?;
+                self.drained(&config, deadline).await?;
+            }
+            let left = self.leave(&node, &config, removal.force).await;
+            match left {
+                // It was written to in the last moment: what that was is merged first.
+                Err(Left::Written(_)) if Instant::now() < deadline => {}
+                Err(Left::Written(set)) => {
+                    return Err(format!(
+                        "{name} is still written to: {set}. Stop that, or remove it with --force and lose what it writes"
+                    ));
+                }
+                Err(Left::Not(why)) => return Err(why),
+                Ok(done) => return Ok(done),
+            }
+        }
+    }
+
+    async fn leave(
+        &mut self,
+        node: &Node,
+        config: &CollectorConfig,
+        force: bool,
+    ) -> Result<Done, Left> {
+        let mut written = None;
+        let left = self
+            .switch(async |this: &Self, checkpoint, at| {
+                let read = emitted(checkpoint, &node.name);
+                if !force {
+                    ddl_is_not_pending(checkpoint)?;
+                    let (executed, _) = gtid_sets(config).await.map_err(|e| e.to_string())?;
+                    let more = minus(&executed, &read);
+                    if !more.is_empty() {
+                        written = Some(more.to_text_oneline());
+                        return Err("it is still written to".into());
+                    }
+                }
+                let mut turn = this.turn(checkpoint);
+                turn.state().nodes.remove(&node.name);
+                turn.set().nodes.remove(&node.name);
+                turn.set().removed.insert(node.name.clone());
+                turn.change.removed.push(node.name.clone());
+                let read = read.to_text_oneline();
+                let detail = match force {
+                    true => format!("by force; merged of it is {read:?}"),
+                    false => format!("all of {read:?} is merged"),
+                };
+                turn.note(ChangeKind::Remove, &node.name, detail, at);
+                turn.spec.nodes.retain(|n| n.name != node.name);
+                Ok(turn)
+            })
+            .await;
+        left.map_err(|why| written.map_or(Left::Not(why), Left::Written))
+    }
+
+    /// Gives a node other servers, which must have the same data.
+    pub(crate) async fn replace(
+        &mut self,
+        node: Node,
+        definition: Option<serde_json::Value>,
+    ) -> Result<Done, String> {
+        let old = self.known(&node.name)?.clone();
+        let others: Vec<Node> = (self.spec.nodes.iter())
+            .filter(|n| n.name != node.name)
+            .cloned()
+            .collect();
+        self.check_settings(&node, &others).await?;
+        let config = pipeline::collector_config(&self.spec, &node);
+        let before = pipeline::collector_config(&self.spec, &old);
+        self.switch(async |this: &Self, checkpoint, at| {
+            // The old servers first: what they commit later the new ones need not have, and is not there to be lost yet.
+            let old_executed = match timeout(OLD_SERVER, gtid_sets(&before)).await {
+                Ok(Ok((executed, _))) => executed,
+                _ => GtidSet::new(),
+            };
+            let (executed, purged) = gtid_sets(&config).await.map_err(|e| e.to_string())?;
+            let have = checkpoint.nodes.get(&node.name).map(done);
+            check(&have.unwrap_or_default(), &executed, &purged).map_err(|e| e.to_string())?;
+            let missing = minus(&old_executed, &executed);
+            if !missing.is_empty() {
+                return Err(format!(
+                    "the servers that are read now have transactions that the new ones have not: {}. Bring them there first, \
+                     and stop writing to the old ones",
+                    missing.to_text_oneline()
+                ));
+            }
+            let mut turn = this.turn(checkpoint);
+            let servers = node.addresses();
+            turn.note(ChangeKind::Replace, &node.name, servers.join(", "), at);
+            let record = turn.set().nodes.entry(node.name.clone()).or_default();
+            *record = NodeRecord {
+                servers,
+                definition,
+            };
+            turn.spec.nodes.retain(|n| n.name != node.name);
+            turn.spec.nodes.push(node);
+            Ok(turn.sorted())
+        })
+        .await
+    }
+
+    /// Gives a node another name.
+    pub(crate) async fn rename(&mut self, renaming: &Renaming) -> Result<Done, String> {
+        let Renaming { name, to } = renaming;
+        self.known(name)?;
+        if to.is_empty() || self.known(to).is_ok() {
+            return Err(format!("{to:?} can not be its name, or is another node's"));
+        }
+        self.no_ddl_pending(PATIENCE).await?;
+        self.switch(async |this: &Self, checkpoint, at| {
+            ddl_is_not_pending(checkpoint)?;
+            let mut turn = this.turn(checkpoint);
+            if let Some(progress) = turn.state().nodes.remove(name) {
+                turn.state().nodes.insert(to.clone(), progress);
+            }
+            let mut record = turn.set().nodes.remove(name).unwrap_or_default();
+            if let Some(definition) = &mut record.definition {
+                definition["name"] = to.as_str().into();
+            }
+            turn.set().nodes.insert(to.clone(), record);
+            // A file that names the node as it was called at first is understood, too.
+            let set = turn.set();
+            for new in set.renamed.values_mut().filter(|new| *new == name) {
+                new.clone_from(to);
+            }
+            set.renamed.insert(name.clone(), to.clone());
+            set.renamed.remove(to);
+            set.removed.remove(to);
+            turn.change.renamed.push((name.clone(), to.clone()));
+            turn.note(ChangeKind::Rename, name, to.clone(), at);
+            for node in turn.spec.nodes.iter_mut().filter(|n| n.name == *name) {
+                node.name.clone_from(to);
+            }
+            Ok(turn.sorted())
+        })
+        .await
+    }
+
+    /// Makes the nodes those of a configuration that was read again.
+    pub(crate) async fn reload(&mut self, spec: Spec) -> Result<Done, String> {
+        if spec.cluster.order != self.spec.cluster.order {
+            return Err("cluster.order can not change once there is a merged log".into());
+        }
+        let set = self.set.clone();
+        let base = spec.base.clone();
+        let read = |definition: &serde_json::Value| config::node_from(definition, &base);
+        let configured = spec.nodes.clone();
+        let gone: Vec<String> = (self.spec.nodes.iter())
+            .filter(|node| {
+                let file_has =
+                    |n: &&Node| n.name == node.name || set.renamed.get(&n.name) == Some(&node.name);
+                configured.iter().find(file_has).is_none()
+            })
+            .filter(|node| {
+                set.nodes
+                    .get(&node.name)
+                    .is_none_or(|r| r.definition.is_none())
+            })
+            .map(|node| node.name.clone())
+            .collect();
+        let mut kept = set.clone();
+        kept.nodes.retain(|name, _| !gone.contains(name));
+        let now = crate::node_set::reconcile(Some(kept), configured, read)?;
+        for warning in &now.warnings {
+            tracing::warn!("{warning}");
+        }
+        let mut all = Done::default();
+        for node in &now.nodes {
+            let known = self.known(&node.name)?;
+            if known.addresses() != node.addresses() {
+                all = all.and(self.replace(node.clone(), None).await?);
+            }
+        }
+        all = all.and(self.same_nodes(&spec, &now.nodes, &now.set).await?);
+        let mut joining = Vec::new();
+        for node in now.joining {
+            match self.add(node.clone(), None).await {
+                Ok(done) => all = all.and(done),
+                Err(why) => {
+                    all.changes
+                        .push(format!("node {} has not joined yet: {why}", node.name));
+                    joining.push((node, why));
+                }
+            }
+        }
+        self.set_joining(joining);
+        for name in gone {
+            let removal = Removal {
+                name,
+                timeout_s: None,
+                force: false,
+            };
+            all = all.and(self.remove(&removal).await?);
+        }
+        Ok(all)
+    }
+
+    /// What is new in the configuration of nodes that stay: accounts, passwords, encryption, `[cluster]`.
+    async fn same_nodes(
+        &mut self,
+        spec: &Spec,
+        nodes: &[Node],
+        agreed: &NodeSet,
+    ) -> Result<Done, String> {
+        self.switch(async |this: &Self, checkpoint, _| {
+            let mut turn = this.turn(checkpoint);
+            turn.spec.cluster = spec.cluster.clone();
+            for (name, record) in &mut turn.set().nodes {
+                if let Some(agreed) = agreed.nodes.get(name) {
+                    record.definition.clone_from(&agreed.definition);
+                }
+            }
+            for node in &mut turn.spec.nodes {
+                if let Some(new) = nodes.iter().find(|n| n.name == node.name) {
+                    *node = new.clone();
+                }
+            }
+            Ok(turn)
+        })
+        .await
+    }
+
+    fn known(&self, name: &str) -> Result<&Node, String> {
+        let known = self.spec.nodes.iter().find(|node| node.name == name);
+        known.ok_or_else(|| format!("there is no node {name}"))
+    }
+
+    /// What the next pipeline is made from, if nothing changes.
+    fn turn(&self, checkpoint: &Checkpoint) -> Turn {
+        Turn {
+            spec: self.spec.clone(),
+            change: NodeSetChange {
+                nodes: self.set.clone(),
+                checkpoint: Some(checkpoint.clone()),
+                ..NodeSetChange::default()
+            },
+        }
+    }
+
+    /// Settings, privileges and identity of a node's servers, compared with those of the others.
+    async fn check_settings(&self, node: &Node, others: &[Node]) -> Result<(), String> {
+        let mut all = others.to_vec();
+        all.push(node.clone());
+        let probe = pipeline::node_probe(&all, self.spec.server_id, Some(self.spec.uuid));
+        let problems = settings_problems(&probe).await;
+        let own = format!("{} (", node.name);
+        let about = |name: &str| name == node.name || name.starts_with(&own);
+        let lines: Vec<String> = (problems.iter())
+            .filter(|p| about(&p.node))
+            .map(ToString::to_string)
+            .collect();
+        match lines.is_empty() {
+            true => Ok(()),
+            false => Err(lines.join("\n")),
+        }
+    }
+
+    /// Waits until every node has had every DDL statement that one has had.
+    async fn no_ddl_pending(&self, patience: Duration) -> Result<(), String> {
+        let mut progress = self.progress();
+        let none = progress.wait_for(|checkpoint| pending_ddl(checkpoint).is_empty());
+        if timeout(patience, none).await.is_ok() {
+            return Ok(());
+        }
+        let checkpoint = progress.borrow().clone();
+        ddl_is_not_pending(&checkpoint)
+    }
+
+    /// Waits until everything that a node has executed is merged and durable.
+    async fn drained(&self, config: &CollectorConfig, deadline: Instant) -> Result<(), String> {
+        let progress = self.progress();
+        loop {
+            let (executed, _) = gtid_sets(config).await.map_err(|e| {
+                format!("{} can not be asked what it still has: {e}. If it is lost, remove it with --force", config.name)
+            })?;
+            loop {
+                let read = emitted(&progress.borrow(), &config.name);
+                if executed.is_subset(&read) {
+                    return Ok(());
+                }
+                if Instant::now() >= deadline {
+                    let missing = minus(&executed, &read).to_text_oneline();
+                    let waits = self.blocked().join("; ");
+                    return Err(format!(
+                        "{} has transactions that are not merged: {missing}. The merge waits for: {waits}. Finish what is prepared \
+                         (XA COMMIT or XA ROLLBACK), or give it more time with --timeout",
+                        config.name
+                    ));
+                }
+                sleep(LOOK).await;
+            }
+        }
+    }
+}
+
+/// Why a node has not left.
+enum Left {
+    /// It has transactions that came in the last moment.
+    Written(String),
+    Not(String),
+}
+
+/// Where a node joins.
+enum Place {
+    /// Behind what it has executed at the moment.
+    Current(Box<Joining>),
+    /// Where the order says.
+    Said(GtidSet),
+}
+
+impl Place {
+    async fn find(node: &Node, config: CollectorConfig) -> Result<Self, String> {
+        let text = |e: JoinError| e.to_string();
+        let start = match &node.start {
+            None | Some(config::Start::Current) => {
+                let joining = Joining::connect(config).await.map_err(text)?;
+                return Ok(Self::Current(Box::new(joining)));
+            }
+            Some(config::Start::Earliest) => Start::Earliest,
+            Some(config::Start::Gtids(set)) => Start::Gtids(set.clone()),
+        };
+        let (executed, purged) = gtid_sets(&config).await.map_err(|e| e.to_string())?;
+        let set = before_start(&start, &executed, &purged);
+        check(&set, &executed, &purged).map_err(|e| e.to_string())?;
+        Ok(Self::Said(set))
+    }
+
+    async fn now(&mut self, patience: Duration) -> Result<JoinPoint, String> {
+        match self {
+            Self::Current(joining) => joining.point(patience).await.map_err(|e| e.to_string()),
+            Self::Said(set) => Ok(JoinPoint {
+                before: set.clone(),
+                prepared: Vec::new(),
+            }),
+        }
+    }
+}
+
+impl Turn {
+    fn set(&mut self) -> &mut NodeSet {
+        &mut self.change.nodes
+    }
+
+    fn state(&mut self) -> &mut Checkpoint {
+        self.change.checkpoint.get_or_insert_default()
+    }
+
+    fn note(&mut self, what: ChangeKind, node: &str, detail: String, at: Moment) {
+        let node = node.to_owned();
+        self.set().note(NodeChange {
+            what,
+            node,
+            detail,
+            at,
+        });
+    }
+
+    fn sorted(mut self) -> Self {
+        self.spec.nodes.sort_by(|a, b| a.name.cmp(&b.name));
+        self
+    }
+}
+
+fn emitted(checkpoint: &Checkpoint, node: &str) -> GtidSet {
+    checkpoint.nodes.get(node).map(done).unwrap_or_default()
+}
+
+fn minus(a: &GtidSet, b: &GtidSet) -> GtidSet {
+    let mut rest = a.clone();
+    rest.subtract(b);
+    rest
+}
+
+fn ddl_is_not_pending(checkpoint: &Checkpoint) -> Result<(), String> {
+    let pending = pending_ddl(checkpoint);
+    match pending.is_empty() {
+        true => Ok(()),
+        false => Err(format!(
+            "some nodes have had these statements, and others have not: {}. Run them on all of them first",
+            pending.join("; ")
+        )),
+    }
+}

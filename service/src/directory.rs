@@ -1,0 +1,46 @@
+//! Opens the data directory.
+//!
+//! In: the configuration. Out: the store, recovered; or why this directory must not be gone on with.
+
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::Context;
+use tributary_store::{Opened, RealDisk, RocksKv, StoreOptions};
+
+use crate::config::Config;
+use crate::rebuild::{self, DATABASE_DIR};
+
+/// Opens the store, making it where there is none.
+pub(crate) fn open(config: &Config) -> anyhow::Result<Opened> {
+    let dir = &config.store.data_dir;
+    std::fs::create_dir_all(dir)
+        .with_context(|| format!("{} can not be created", dir.display()))?;
+    let disk = Arc::new(RealDisk::open(dir)?);
+    let mut uuid = [0; 16];
+    getrandom::fill(&mut uuid)
+        .map_err(|e| anyhow::anyhow!("no randomness for a server UUID: {e}"))?;
+    uuid[6] = (uuid[6] & 0x0f) | 0x40;
+    uuid[8] = (uuid[8] & 0x3f) | 0x80;
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |d| d.as_secs());
+    let options = StoreOptions {
+        base_name: "binlog".into(),
+        max_binlog_size: config.store.max_binlog_size,
+        server_id: config.server.server_id,
+        server_version: config.server.version.clone(),
+        new_uuid: tributary_binlog::Sid(uuid),
+        now_seconds: now as u32,
+    };
+    let database = dir.join(DATABASE_DIR);
+    let claim = tributary_store::claim(disk, options, database.is_dir())?;
+    let opened = claim.open(Arc::new(RocksKv::open(&database)?))?;
+    if let Some(problem) = rebuild::unknown_progress(config, &opened) {
+        anyhow::bail!(problem);
+    }
+    if let Some((file, bytes)) = &opened.truncated {
+        tracing::info!(%file, bytes, "recovered: bytes behind the last checkpoint were cut; no client has seen them");
+    }
+    Ok(opened)
+}

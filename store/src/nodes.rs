@@ -1,0 +1,55 @@
+//! A change of the nodes that are merged. In: the new set with the merger's state as it is behind the change. Out: both on
+//! the disk, or neither: recovery finds the old set with the old state, or the new set with the new one.
+
+use tributary_flow::{Checkpoint, NodeSet};
+
+use crate::{
+    DurableEnd, LogWriter, OpenError, WriteError,
+    kv::{KvOp, branch, node_set},
+};
+
+/// What takes effect together.
+#[derive(Clone, Debug, Default)]
+pub struct NodeSetChange {
+    /// The nodes from now on.
+    pub nodes: NodeSet,
+    /// The merger's state from now on; `None` leaves it as it is.
+    pub checkpoint: Option<Checkpoint>,
+    /// Nodes that have another name from now on (old, new): their saved branches follow.
+    pub renamed: Vec<(String, String)>,
+    /// Nodes that are gone: so are their saved branches.
+    pub removed: Vec<String>,
+}
+
+impl LogWriter {
+    /// The nodes as of the last commit; `None` if that was never said.
+    pub fn nodes(&self) -> Result<Option<NodeSet>, OpenError> {
+        let value = self.kv.get(&node_set::key())?;
+        Ok(value.map(|value| node_set::decode(&value)).transpose()?)
+    }
+
+    /// The merger's state behind what was appended.
+    pub fn progress(&self) -> Option<&Checkpoint> {
+        self.state.merger.as_ref()
+    }
+
+    /// Commits what was appended, then makes `change` durable. After [`WriteError::Full`] nothing of it has happened.
+    pub fn change_nodes(&mut self, change: NodeSetChange) -> Result<DurableEnd, WriteError> {
+        self.commit()?;
+        let (key, value) = node_set::pair(&change.nodes)?;
+        let mut ops = vec![KvOp::Put(key, value)];
+        for branch in self.list_branches().map_err(|e| WriteError::Inconsistent {
+            detail: e.to_string(),
+        })? {
+            let new = change.renamed.iter().find(|(old, _)| *old == branch.node);
+            if new.is_none() && !change.removed.contains(&branch.node) {
+                continue;
+            }
+            ops.extend(branch::key(&branch.node, &branch.xid).map(KvOp::Delete));
+            let moved = new.and_then(|(_, new)| branch::key(new, &branch.xid));
+            ops.extend(moved.map(|key| KvOp::Put(key, branch::value(&branch.prepared))));
+        }
+        self.change_state(ops, change.checkpoint);
+        self.commit()
+    }
+}
