@@ -37,7 +37,7 @@ pub use event::control::{Heartbeat, Incident, Rotate, RowsQuery, Stop, ViewChang
 pub use event::format::FormatDescription;
 pub use event::gtid::{GtidEvent, UNKNOWN_SERVER_VERSION};
 pub use event::optional::{DefaultCharset, OptionalMetadata, PrimaryKey};
-pub use event::payload::{Compression, Payload, PayloadError};
+pub use event::payload::{Compression, Payload, PayloadChunks, PayloadError};
 pub use event::previous_gtids::PreviousGtids;
 pub use event::query::QueryEvent;
 pub use event::row_image::{ColumnValue, ImageColumns, Row, RowImage, RowsWalk};

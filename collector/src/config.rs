@@ -9,9 +9,9 @@ use std::{
 };
 
 use tributary_binlog::Sid;
-use tributary_flow::{NodeId, limits};
+use tributary_flow::{NodeId, Spilling, limits};
 
-use crate::core::{resume::Start, settings::Identity, spill::Spilling};
+use crate::core::{resume::Start, settings::Identity};
 
 /// Whether connections to a node are encrypted. The meanings are those of the mysql client's `--ssl-mode`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -214,7 +214,7 @@ impl CollectorError {
     pub(crate) fn pace(&self) -> Pace {
         match self {
             Self::Conn(e) => e.pace(),
-            Self::Assemble(AssembleError::Spool { .. }) => Pace::Slow,
+            Self::Assemble(AssembleError::Spool { .. }) => Pace::Space,
             Self::Assemble(_) | Self::Resume(_) | Self::Choice(_) | Self::WentBack { .. } => {
                 Pace::Fast
             }

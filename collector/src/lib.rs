@@ -10,6 +10,7 @@
 //! `core::resume`, `core::choice`, `fences`, `budget`.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod block;
 mod budget;
 mod check;
 mod config;
@@ -36,7 +37,6 @@ pub use crate::core::choice::ChoiceError;
 pub use crate::core::chunk::Account;
 pub use crate::core::resume::{GtidText, ResumeError, Start, before_start, check, done};
 pub use crate::core::settings::{Identity, NodeFacts, SettingsProblem};
-pub use crate::core::spill::{Spilling, SpoolFiles, SpoolWriter};
 pub use crate::core::trouble::TroubleKind;
 pub use budget::Budget;
 pub use check::{NodeFault, NodeProblem, Probe, settings_problems};
@@ -47,4 +47,5 @@ pub use join::{JoinError, JoinPoint, Joining, gtid_sets};
 pub use source::{Collector, CollectorHandle, Overdraft, Ports, SemiSync};
 pub use spool::SpoolDir;
 pub use status::{NodeState, NodeStatus, Trouble};
+pub use tributary_flow::{Spilling, SpoolFiles, SpoolWriter};
 pub use wire::{WireError, auth::AuthError, reply::ServerError};

@@ -35,6 +35,9 @@ use crate::{
     task::Task,
 };
 
+/// What is finished is handed on when so much of a transaction behind it has been read: a large one does not hold it up.
+const HOLD_UP_BYTES: u64 = 1 << 20;
+
 /// Why a session ended without an error.
 pub(crate) enum Ended {
     /// The service stops, or the merger is gone.
@@ -274,6 +277,7 @@ impl Task {
             }
             if assembler.pending_bytes() >= limits::CHUNK_BYTES
                 || assembler.pending_items() >= limits::BATCH_ITEMS_MAX
+                || (assembler.pending_items() > 0 && assembler.open_bytes() >= HOLD_UP_BYTES)
             {
                 return Ok(true);
             }

@@ -3,22 +3,13 @@
 //! In: whole events, as the collector receives them. Out: the same, either as slices without copying, or chunk by chunk. The file
 //! itself is behind [`Spool`]: this crate does no IO.
 
-use std::{fmt, io, slice, sync::Arc};
+use std::{io, ops::Range, slice, sync::Arc};
 
 use bytes::Bytes;
 use smallvec::SmallVec;
 use tributary_binlog::HEADER_LEN;
 
-use crate::limits;
-
-/// A file with the events of one transaction. Read from any thread; gone with its last owner.
-pub trait Spool: fmt::Debug + Send + Sync {
-    /// Fills `buf` with the bytes from `offset` on.
-    ///
-    /// # Errors
-    /// They cannot be read, or there are fewer.
-    fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()>;
-}
+use crate::{Spool, limits};
 
 /// The events of a transaction, without its GTID event, `BEGIN` and the ending event.
 ///
@@ -29,7 +20,51 @@ pub trait Spool: fmt::Debug + Send + Sync {
 pub struct Body {
     segments: SmallVec<[Bytes; 1]>,
     len: u64,
-    spooled: Option<Arc<dyn Spool>>,
+    /// Of a body that lies in a file, at least in part; `segments` is empty then.
+    rope: Option<Box<Rope>>,
+}
+
+#[derive(Clone, Debug)]
+struct Rope {
+    pieces: Vec<Piece>,
+    events: u64,
+}
+
+/// Whole events, one behind the other.
+#[derive(Clone, Debug)]
+enum Piece {
+    Memory(Bytes),
+    File {
+        file: Arc<dyn Spool>,
+        at: u64,
+        len: u64,
+    },
+}
+
+impl Piece {
+    fn len(&self) -> u64 {
+        match self {
+            Self::Memory(bytes) => bytes.len() as u64,
+            Self::File { len, .. } => *len,
+        }
+    }
+
+    /// Bytes from `from` on, of which there are `len`.
+    fn part(&self, from: u64, len: u64) -> Self {
+        match self {
+            Self::Memory(bytes) => {
+                // Cut out of what is in memory, so it fits.
+                let from = (from as usize).min(bytes.len());
+                let to = from.saturating_add(len as usize).min(bytes.len());
+                Self::Memory(bytes.slice(from..to))
+            }
+            Self::File { file, at, .. } => Self::File {
+                file: Arc::clone(file),
+                at: at + from,
+                len,
+            },
+        }
+    }
 }
 
 impl Body {
@@ -40,22 +75,109 @@ impl Body {
         body
     }
 
-    /// A body of `len` bytes that lie in a file, from its start on. Nothing can be pushed to it.
-    pub fn spooled(file: Arc<dyn Spool>, len: u64) -> Self {
+    /// A body of `events` events in `len` bytes that lie in a file, from its start on.
+    pub fn spooled(file: Arc<dyn Spool>, len: u64, events: u64) -> Self {
+        let pieces = vec![Piece::File { file, at: 0, len }];
         Self {
             segments: SmallVec::new(),
             len,
-            spooled: Some(file),
+            rope: Some(Box::new(Rope { pieces, events })),
         }
     }
 
-    /// Appends a segment of whole events to a body in memory.
+    /// Appends whole events.
     pub fn push(&mut self, events: Bytes) {
-        if !events.is_empty() {
-            self.assert_in_memory();
-            self.len += events.len() as u64;
-            self.segments.push(events);
+        if events.is_empty() {
+            return;
         }
+        self.len += events.len() as u64;
+        match &mut self.rope {
+            None => self.segments.push(events),
+            Some(rope) => {
+                rope.events += count(&events);
+                rope.pieces.push(Piece::Memory(events));
+            }
+        }
+    }
+
+    /// Appends the events of another body.
+    pub fn append(&mut self, other: Self) {
+        let Some(theirs) = other.rope else {
+            other.segments.into_iter().for_each(|s| self.push(s));
+            return;
+        };
+        let rope = self.rope.get_or_insert_with(|| {
+            let segments = std::mem::take(&mut self.segments);
+            let events = segments.iter().map(|s| count(s)).sum();
+            let pieces = segments.into_iter().map(Piece::Memory).collect();
+            Box::new(Rope { pieces, events })
+        });
+        self.len += other.len;
+        rope.events += theirs.events;
+        rope.pieces.extend(theirs.pieces);
+    }
+
+    /// The `events` whole events that lie at `range` of the body. Nothing is copied.
+    pub fn slice(&self, range: Range<u64>, events: u64) -> Self {
+        let mut out = Self::default();
+        let mut add = |piece: Piece| match piece {
+            Piece::Memory(bytes) => out.push(bytes),
+            Piece::File { len, .. } => out.append(Self {
+                segments: SmallVec::new(),
+                len,
+                rope: Some(Box::new(Rope {
+                    pieces: vec![piece],
+                    events: 0,
+                })),
+            }),
+        };
+        let mut at = 0;
+        let pieces = self.pieces();
+        for piece in pieces {
+            let (from, to) = (range.start.max(at), range.end.min(at + piece.len()));
+            if from < to {
+                add(piece.part(from - at, to - from));
+            }
+            at += piece.len();
+        }
+        if let Some(rope) = &mut out.rope {
+            rope.events = events;
+        }
+        out
+    }
+
+    /// The bytes at `range`, copied from a file if they lie in one. For single events.
+    ///
+    /// # Errors
+    /// The file cannot be read, or the body has no such bytes.
+    pub fn read(&self, range: Range<u64>) -> io::Result<Bytes> {
+        let len = usize::try_from(range.end.saturating_sub(range.start));
+        let len = len.map_err(|_| damaged())?;
+        let mut at = 0;
+        for piece in self.pieces() {
+            let end = at + piece.len();
+            if (at..end).contains(&range.start) && range.end <= end {
+                return match piece.part(range.start - at, len as u64) {
+                    Piece::Memory(bytes) => Ok(bytes),
+                    Piece::File { file, at, .. } => {
+                        let mut bytes = vec![0; len];
+                        file.read_exact_at(&mut bytes, at)?;
+                        Ok(bytes.into())
+                    }
+                };
+            }
+            at = end;
+        }
+        Err(damaged())
+    }
+
+    fn pieces(&self) -> impl Iterator<Item = Piece> + '_ {
+        let memory = self.segments.iter().cloned().map(Piece::Memory);
+        let rope = self
+            .rope
+            .iter()
+            .flat_map(|rope| rope.pieces.iter().cloned());
+        memory.chain(rope)
     }
 
     /// The segments of a body in memory, in order.
@@ -63,20 +185,21 @@ impl Body {
     /// # Panics
     /// The body lies in a file: ask [`Self::is_spooled`] before, or use [`Self::chunks`]. To give nothing would lose rows in silence.
     pub fn segments(&self) -> &[Bytes] {
-        self.assert_in_memory();
+        assert!(
+            self.rope.is_none(),
+            "the segments of a spooled body are asked for"
+        );
         &self.segments
     }
 
-    fn assert_in_memory(&self) {
-        assert!(
-            self.spooled.is_none(),
-            "the segments of a spooled body are asked for"
-        );
+    /// Whether the events, or some of them, lie in a file.
+    pub fn is_spooled(&self) -> bool {
+        self.rope.is_some()
     }
 
-    /// Whether the events lie in a file.
-    pub fn is_spooled(&self) -> bool {
-        self.spooled.is_some()
+    /// The number of events, where it is known without looking at them: in a file.
+    pub fn counted_events(&self) -> Option<u64> {
+        self.rope.as_ref().map(|rope| rope.events)
     }
 
     /// All events in order, some at a time, wherever they lie: slices of what is in memory, or blocks read from the file. Each chunk
@@ -84,9 +207,12 @@ impl Body {
     pub fn chunks(&self) -> Chunks<'_> {
         Chunks {
             memory: self.segments.iter(),
-            file: self.spooled.as_deref(),
-            at: 0,
-            end: self.len,
+            pieces: self
+                .rope
+                .as_ref()
+                .map_or(&[][..], |rope| &rope.pieces)
+                .iter(),
+            file: None,
         }
     }
 
@@ -105,28 +231,52 @@ impl Body {
 #[derive(Debug)]
 pub struct Chunks<'a> {
     memory: slice::Iter<'a, Bytes>,
-    file: Option<&'a dyn Spool>,
-    at: u64,
-    end: u64,
+    pieces: slice::Iter<'a, Piece>,
+    /// The file that is being read, and what is left of it.
+    file: Option<(&'a dyn Spool, Range<u64>)>,
 }
 
 impl Iterator for Chunks<'_> {
     type Item = io::Result<Bytes>;
 
+    #[inline]
     fn next(&mut self) -> Option<Self::Item> {
-        let Some(file) = self.file else {
-            return self.memory.next().cloned().map(Ok);
-        };
-        if self.at >= self.end {
-            return None;
+        match self.memory.next() {
+            Some(bytes) => Some(Ok(bytes.clone())),
+            None => self.next_of_rope(),
         }
-        let block = read_events(file, self.at, self.end - self.at);
-        self.at = match &block {
-            Ok(block) => self.at + block.len() as u64,
-            Err(_) => self.end,
-        };
-        Some(block)
     }
+}
+
+impl Chunks<'_> {
+    fn next_of_rope(&mut self) -> Option<io::Result<Bytes>> {
+        loop {
+            if let Some((file, rest)) = &mut self.file
+                && rest.start < rest.end
+            {
+                let block = read_events(*file, rest.start, rest.end - rest.start);
+                match &block {
+                    Ok(block) => rest.start += block.len() as u64,
+                    Err(_) => (self.file, self.pieces) = (None, [].iter()),
+                }
+                return Some(block);
+            }
+            match self.pieces.next()? {
+                Piece::Memory(bytes) => return Some(Ok(bytes.clone())),
+                Piece::File { file, at, len } => self.file = Some((&**file, *at..at + len)),
+            }
+        }
+    }
+}
+
+/// Events in bytes that hold nothing else.
+fn count(mut events: &[u8]) -> u64 {
+    let mut n = 0;
+    while let Some(size) = event_size(events).filter(|size| *size >= HEADER_LEN) {
+        n += 1;
+        events = events.get(size..).unwrap_or_default();
+    }
+    n
 }
 
 /// Whole events from `at` on, of which `rest` bytes are left.
@@ -202,7 +352,8 @@ mod tests {
 
     fn spooled(bytes: Vec<u8>) -> Body {
         let len = bytes.len() as u64;
-        Body::spooled(Arc::new(Memory(bytes)), len)
+        let events = count(&bytes);
+        Body::spooled(Arc::new(Memory(bytes)), len, events)
     }
 
     fn ends_on_a_boundary(chunk: &[u8]) -> bool {
@@ -256,7 +407,46 @@ mod tests {
         let _ = spooled(event(19)).segments();
     }
 
+    /// All bytes of a body, and its events.
+    fn all(body: &Body) -> (Vec<u8>, u64) {
+        let chunks: Vec<Bytes> = body.chunks().map(Result::unwrap).collect();
+        assert!(chunks.iter().all(|c| ends_on_a_boundary(c)));
+        let bytes = chunks.concat();
+        assert_eq!(bytes.len() as u64, body.len());
+        let events = count(&bytes);
+        assert!(body.counted_events().is_none_or(|n| n == events));
+        (bytes, events)
+    }
+
     proptest! {
+        #[test]
+        fn parts_put_together_are_the_whole(
+            bodies in prop::collection::vec((any::<bool>(), prop::collection::vec(19_usize..90, 1..6)), 1..6),
+            cuts in prop::collection::vec(any::<prop::sample::Index>(), 2),
+        ) {
+            let (mut body, mut bytes, mut ends) = (Body::default(), Vec::new(), vec![0]);
+            for (in_file, sizes) in bodies {
+                let events: Vec<u8> = sizes.iter().flat_map(|len| event(*len)).collect();
+                for size in sizes {
+                    ends.push(ends.last().unwrap() + size as u64);
+                }
+                bytes.extend_from_slice(&events);
+                body.append(if in_file { spooled(events) } else { Body::new(events.into()) });
+            }
+            prop_assert_eq!(all(&body), (bytes.clone(), ends.len() as u64 - 1));
+            let mut cut = [cuts[0].index(ends.len()), cuts[1].index(ends.len())];
+            cut.sort_unstable();
+            let [a, b] = cut.map(|at| ends[at]);
+            let slice = body.slice(a..b, (cut[1] - cut[0]) as u64);
+            prop_assert_eq!(all(&slice).0, &bytes[a as usize..b as usize]);
+            prop_assert_eq!(all(&slice).1, (cut[1] - cut[0]) as u64);
+            for pair in ends.windows(2) {
+                let read = body.read(pair[0]..pair[1]).unwrap();
+                prop_assert_eq!(&read[..], &bytes[pair[0] as usize..pair[1] as usize]);
+            }
+            prop_assert!(body.read(0..body.len() + 1).is_err());
+        }
+
         #[test]
         fn any_events_come_back_whole(sizes in prop::collection::vec(19_usize..300_000, 1..20)) {
             let bytes: Vec<u8> = sizes.iter().flat_map(|len| event(*len)).collect();
@@ -272,7 +462,7 @@ mod tests {
             len in 1_u64..400,
         ) {
             bytes.extend_from_slice(&[0; 10]);
-            let body = Body::spooled(Arc::new(Memory(bytes)), len);
+            let body = Body::spooled(Arc::new(Memory(bytes)), len, 1);
             let results: Vec<_> = body.chunks().take(50).collect();
             prop_assert!(results.len() < 50);
             let bytes: u64 = results.iter().flatten().map(|c| c.len() as u64).sum();

@@ -16,9 +16,10 @@ mod mutant;
 mod node;
 mod node_set;
 mod source;
+mod spool;
 mod tso;
 
-pub use body::{Body, Chunks, Spool};
+pub use body::{Body, Chunks};
 pub use checkpoint::{Checkpoint, NodeProgress};
 pub use class::ErrorClass;
 pub use fence::{Fence, FenceAnswer, FenceRequest, FenceStamp};
@@ -30,4 +31,5 @@ pub use mutant::{Mutant, mutant};
 pub use node::{NodeId, NodeTable};
 pub use node_set::{ChangeKind, Moment, NodeChange, NodeRecord, NodeSet};
 pub use source::{NodeBatch, NodeItem, SourcePos, SourceTxn, TxnKind};
+pub use spool::{Spilling, Spool, SpoolFiles, SpoolWriter};
 pub use tso::Tso;

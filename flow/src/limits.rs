@@ -12,9 +12,6 @@ pub const CLIENT_HANDSHAKE_BYTES_MAX: usize = 64 << 10;
 /// Greatest command accepted from an authenticated dump client (statements, GTID sets).
 pub const CLIENT_COMMAND_BYTES_MAX: usize = 64 << 20;
 
-/// Greatest uncompressed size of one TRANSACTION_PAYLOAD event.
-pub const PAYLOAD_UNCOMPRESSED_BYTES_MAX: usize = 2 << 30;
-
 /// Size of a collector's receive buffers; a transaction's events are slices of them.
 pub const CHUNK_BYTES: usize = 256 << 10;
 
@@ -37,6 +34,22 @@ pub const MERGED_BATCH_BYTES: usize = 1 << 20;
 /// by all behind it.
 pub const FREED_KEYS_MAX: usize = 64 << 10;
 
+/// A larger transaction is not read for its keys, either: all behind it wait for it.
+pub const KEYS_BODY_BYTES_MAX: u64 = 64 << 20;
+
+/// Rows of keys that move between the branches of a transaction, looked at singly; of more, only their statements are.
+pub const MOVED_ROWS_MAX: usize = 256 << 10;
+
+/// Statements of a transaction in which keys move between branches, and pairs of which one waits for the other; of more, only
+/// the branches are looked at.
+pub const MOVED_STATEMENTS_MAX: u64 = 1 << 20;
+
+/// What rows of such a transaction do to keys, kept in memory before it goes to a spool file.
+pub const MOVED_ACTS_BYTES_MAX: usize = 32 << 20;
+
+/// Events put together anew for such a transaction, kept in memory before they go to a spool file.
+pub const MOVED_MADE_BYTES_MAX: usize = 16 << 20;
+
 /// Table_maps remembered for the keys of their rows.
 pub const TABLE_MAPS_BYTES_MAX: usize = 4 << 20;
 
@@ -45,6 +58,9 @@ pub const MERGED_BATCHES_MAX: usize = 4;
 
 /// Bytes of one group commit.
 pub const GROUP_COMMIT_BYTES_MAX: usize = 8 << 20;
+
+/// Bytes of a large transaction written to the binlog file before they are synced, ahead of the commit.
+pub const SYNC_SLICE_BYTES: u64 = 64 << 20;
 
 /// Bytes read from a binlog file at a time for one dump client.
 pub const DUMP_READ_BYTES: usize = 256 << 10;

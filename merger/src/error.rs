@@ -83,6 +83,29 @@ pub enum MergeError {
         /// The key of the last transaction that was written.
         last: Box<OrderKey>,
     },
+    /// Events that were put on our own disk because they are too many for memory cannot be read again.
+    #[error(
+        "a transaction that is too large for memory cannot be read back from its spool file ({at}): {cause}; look at the disk,          then start the service again: the transaction is read from its nodes once more"
+    )]
+    Spool {
+        /// A group of the transaction.
+        at: String,
+        /// The system's reason.
+        cause: String,
+    },
+    /// Too many rows exchange their places between nodes in one transaction.
+    #[error(
+        "in one distributed transaction ({at}) more than {rows} rows move between nodes in both directions, in more than \
+         {statements} statements or in statements that wait for each other: it cannot be written in an order in which each \
+         primary key is free before it is taken. Move rows in smaller transactions. To go on behind this one, start each node \
+         behind it and provision the clients anew",
+        rows = tributary_flow::limits::MOVED_ROWS_MAX,
+        statements = tributary_flow::limits::MOVED_STATEMENTS_MAX
+    )]
+    TooManyMoves {
+        /// A group of the transaction.
+        at: String,
+    },
     /// A transaction came that had been emitted already.
     #[error(
         "node {node}: {gtid} was received twice (ending at {pos}); the collector must resume behind it"

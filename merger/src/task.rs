@@ -83,6 +83,8 @@ pub struct MergerStatus {
     pub untimed: u64,
     /// Distributed transactions of which one branch was committed and another rolled back.
     pub heuristics: u64,
+    /// Transactions whose rows exchange primary keys between nodes in a ring.
+    pub rings: u64,
     /// The nodes, by name.
     pub nodes: Vec<NodeMergeStatus>,
     /// What holds back the next transaction.
@@ -383,6 +385,7 @@ impl Task {
     fn publish_waiting_for(&mut self, reasons: Vec<WaitsFor>) {
         self.published = Instant::now();
         self.report_heuristics();
+        self.report_rings();
         self.status.last_tso = self.merger.last_key().tso;
         self.status.waiting = self.merger.waiting();
         self.status.orphans = self.merger.orphans();
@@ -409,6 +412,18 @@ impl Task {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone_from(&self.status);
+    }
+
+    fn report_rings(&mut self) {
+        let rings = self.merger.rings();
+        if rings > self.status.rings {
+            tracing::warn!(
+                transactions = rings - self.status.rings,
+                "rows exchange their primary keys between nodes within one transaction: no order is right for a replica, and \
+                 the branches are written one behind the other"
+            );
+        }
+        self.status.rings = rings;
     }
 
     fn report_heuristics(&mut self) {

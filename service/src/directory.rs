@@ -1,14 +1,16 @@
 //! Opens the data directory.
 //!
-//! In: the configuration. Out: the store, recovered; or why this directory must not be gone on with.
+//! In: the configuration. Out: the store, recovered, and a place for spool files; or why this directory must not be gone on with.
 
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
+use tributary_collector::SpoolDir;
+use tributary_flow::Spilling;
 use tributary_store::{Opened, RealDisk, RocksKv, StoreOptions};
 
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::rebuild::{self, DATABASE_DIR};
 
 /// Opens the store, making it where there is none.
@@ -43,4 +45,20 @@ pub(crate) fn open(config: &Config) -> anyhow::Result<Opened> {
         tracing::info!(%file, bytes, "recovered: bytes behind the last checkpoint were cut; no client has seen them");
     }
     Ok(opened)
+}
+
+/// Where what is too large for memory lies, in files without names, until it is in the log.
+const SPOOL_DIR: &str = "spool";
+
+/// The directory of spool files, empty.
+pub(crate) fn spilling(store: &config::Store) -> anyhow::Result<Spilling> {
+    let dir = store.data_dir.join(SPOOL_DIR);
+    let files = SpoolDir(dir.clone());
+    files
+        .prepare()
+        .with_context(|| format!("the directory for spool files, {}", dir.display()))?;
+    Ok(Spilling {
+        threshold: store.spill_threshold,
+        files: Arc::new(files),
+    })
 }

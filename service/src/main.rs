@@ -11,7 +11,6 @@ mod check;
 mod clients;
 mod config;
 mod directory;
-mod dump_server;
 mod durable_sets;
 mod events;
 mod fence_log;

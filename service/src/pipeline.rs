@@ -14,7 +14,7 @@ use tributary_collector::{
     Collector, CollectorConfig, CollectorHandle, Identities, NodeUrl, Probe, SemiSync, Start,
     TlsMode, XaAcks,
 };
-use tributary_flow::{Checkpoint, NodeId, NodeProgress, NodeSet, NodeTable, limits};
+use tributary_flow::{Checkpoint, NodeId, NodeProgress, NodeSet, NodeTable, Spilling, limits};
 use tributary_merger::core::Merger;
 use tributary_merger::{MergerHandle, MergerPorts};
 
@@ -44,6 +44,8 @@ pub(crate) struct Spec {
     pub(crate) uuid: Sid,
     /// What relative paths of a node's definition are relative to.
     pub(crate) base: PathBuf,
+    /// Where what is too large for memory lies until it is in the log.
+    pub(crate) spilling: Spilling,
 }
 
 /// Where a pipeline goes on.
@@ -89,6 +91,7 @@ impl Pipeline {
                 CollectorConfig {
                     node: id,
                     identities: identities.clone(),
+                    spilling: Some(spec.spilling.clone()),
                     ..collector_config(spec, node)
                 },
                 // An empty progress is that of a node that was never reached.
@@ -114,12 +117,13 @@ impl Pipeline {
             warn_after: spec.cluster.warn_blocked_after,
             on_fence,
         };
-        let merger = Merger::new(
+        let mut merger = Merger::new(
             table.clone(),
             spec.cluster.order,
             resume.checkpoint,
             resume.last_gno,
         );
+        merger.set_spool(spec.spilling.files.clone());
         let merger = tributary_merger::spawn(table.clone(), merger, ports)?;
         Ok(Self {
             table,

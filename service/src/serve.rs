@@ -16,6 +16,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tributary_dump_server::Server;
+use tributary_flow::Spilling;
 use tributary_store::{GlobalLog, NodeSetChange};
 
 use crate::admin::{self, Sources};
@@ -66,6 +67,7 @@ async fn serve(config: Config, path: &Path) -> anyhow::Result<()> {
             ..NodeSetChange::default()
         })?;
     }
+    let spilling = directory::spilling(&config.store)?;
     let counters = Arc::new(WriterCounters::default());
     let store = writer::spawn(WriterStart {
         writer,
@@ -76,7 +78,7 @@ async fn serve(config: Config, path: &Path) -> anyhow::Result<()> {
     })?;
     let first = Spec {
         nodes: nodes.nodes.clone(),
-        ..spec(&config, &log, &base)
+        ..spec(&config, &log, &base, &spilling)
     };
     let supervisor = Supervisor::start(first, nodes, store, log_admin, log.clone())?;
     let (orders, ordered) = mpsc::channel(ORDERS_MAX);
@@ -107,7 +109,7 @@ async fn serve(config: Config, path: &Path) -> anyhow::Result<()> {
         if let Some(config) = read_again(path) {
             // The supervisor logs what came of it; it is gone only when the service stops.
             let (answer, _) = oneshot::channel();
-            let command = Command::Reload(Box::new(spec(&config, &log, &base)));
+            let command = Command::Reload(Box::new(spec(&config, &log, &base, &spilling)));
             if orders.try_send(Order { command, answer }).is_err() {
                 tracing::error!("too much is being changed; send SIGHUP again later");
             }
@@ -132,13 +134,14 @@ async fn bind(address: std::net::SocketAddr, key: &str) -> anyhow::Result<TcpLis
 /// Orders that may wait for the one that is being carried out.
 const ORDERS_MAX: usize = 16;
 
-fn spec(config: &Config, log: &GlobalLog, base: &Path) -> Spec {
+fn spec(config: &Config, log: &GlobalLog, base: &Path, spilling: &Spilling) -> Spec {
     Spec {
         cluster: config.cluster.clone(),
         nodes: config.nodes.clone(),
         server_id: config.server.server_id,
         uuid: log.server_uuid(),
         base: base.to_owned(),
+        spilling: spilling.clone(),
     }
 }
 

@@ -336,11 +336,11 @@ impl Store {
     /// nodes are asked for the group again at the next start.
     async fn commit(
         &mut self,
-        group: Group,
+        mut group: Group,
         requests: &mut mpsc::Receiver<Request>,
     ) -> Result<bool, WriteError> {
         loop {
-            match self.try_commit(&group) {
+            match self.try_commit(&mut group) {
                 Ok(()) => break,
                 Err(error) if error.is_full() => self.note_full(&error),
                 Err(error) => return Err(error),
@@ -349,7 +349,7 @@ impl Store {
             tokio::select! {
                 () = self.stop.cancelled() => {
                     tracing::warn!(
-                        transactions = group.transactions,
+                        transactions = group.transactions(),
                         "stopping without space: what is not durable will be asked for again"
                     );
                     return Ok(false);
@@ -358,27 +358,34 @@ impl Store {
                 () = again => self.retain()?,
             }
         }
-        if let Some(last) = group.batches.into_iter().next_back() {
-            self.progress.send_replace(Arc::new(last.checkpoint));
-        }
         if self.counters.full_since_ms.swap(0, Relaxed) > 0 {
             tracing::info!("there is space again: going on");
         }
         Ok(true)
     }
 
-    fn try_commit(&mut self, group: &Group) -> Result<(), WriteError> {
-        for batch in &group.batches {
-            self.writer.append(batch)?;
+    /// Commits the group: at once, but for what comes before a large transaction, and behind it. What is durable is taken out of
+    /// the group.
+    fn try_commit(&mut self, group: &mut Group) -> Result<(), WriteError> {
+        while !group.batches.is_empty() {
+            let now = group.first_commit();
+            let mut transactions = 0;
+            for batch in group.batches.iter().take(now) {
+                self.writer.append(batch)?;
+                transactions += batch.txns.len() as u64;
+            }
+            let start = Instant::now();
+            self.writer.commit()?;
+            let counters = &self.counters;
+            counters
+                .commit_micros
+                .fetch_add(start.elapsed().as_micros() as u64, Relaxed);
+            counters.commits.fetch_add(1, Relaxed);
+            counters.transactions.fetch_add(transactions, Relaxed);
+            if let Some(last) = group.batches.drain(..now).next_back() {
+                self.progress.send_replace(Arc::new(last.checkpoint));
+            }
         }
-        let start = Instant::now();
-        self.writer.commit()?;
-        let counters = &self.counters;
-        counters
-            .commit_micros
-            .fetch_add(start.elapsed().as_micros() as u64, Relaxed);
-        counters.commits.fetch_add(1, Relaxed);
-        counters.transactions.fetch_add(group.transactions, Relaxed);
         Ok(())
     }
 
@@ -395,24 +402,36 @@ impl Store {
 /// What is committed at once. Kept until it is durable: there may be no space for it at first.
 struct Group {
     batches: Vec<MergedBatch>,
-    transactions: u64,
 }
 
 impl Group {
     /// `first` and whatever has arrived behind it.
     fn collect(first: MergedBatch, batches: &mut mpsc::Receiver<MergedBatch>) -> Self {
         let mut group = Self {
-            transactions: first.txns.len() as u64,
             batches: vec![first],
         };
         let mut bytes = group.batches.iter().map(size_of).sum::<usize>();
         while bytes < limits::GROUP_COMMIT_BYTES_MAX {
             let Ok(batch) = batches.try_recv() else { break };
             bytes += size_of(&batch);
-            group.transactions += batch.txns.len() as u64;
             group.batches.push(batch);
         }
         group
+    }
+
+    /// How many batches are committed first: a large one, or all before it, which it must not hold up.
+    fn first_commit(&self) -> usize {
+        let large = |batch: &MergedBatch| size_of(batch) > limits::GROUP_COMMIT_BYTES_MAX;
+        let before = self
+            .batches
+            .iter()
+            .take_while(|batch| !large(batch))
+            .count();
+        before.max(1)
+    }
+
+    fn transactions(&self) -> u64 {
+        self.batches.iter().map(|b| b.txns.len() as u64).sum()
     }
 }
 

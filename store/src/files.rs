@@ -49,6 +49,9 @@ pub(crate) fn create_file(
         reserve: RESERVE_BYTES,
         first_gno: last_gno + 1,
         pending,
+        synced: 0,
+        slice: 0,
+        sync_failed: false,
     };
     let previous_gtids = Arc::new(previous);
     let readers = Arc::default();

@@ -58,6 +58,8 @@ impl LogWriter {
         self.active.first_gno = segment.first_gno;
         self.active.pending.bytes.clear();
         self.active.pending.base = end.offset;
+        self.active.synced = end.offset;
+        self.active.slice = 0;
         self.state = State {
             last_gno: record.last_gno,
             timestamp: record.timestamp,

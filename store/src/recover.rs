@@ -220,8 +220,8 @@ impl Opening {
         let cut = plan.cut + removed;
         let truncated = (cut > 0).then(|| (file.clone(), cut));
         let pending = Pending {
-            bytes: Vec::new(),
             base: offset,
+            ..Pending::default()
         };
         let active = ActiveFile {
             file,
@@ -230,6 +230,9 @@ impl Opening {
             reserve: RESERVE_BYTES,
             first_gno,
             pending,
+            synced: offset,
+            slice: 0,
+            sync_failed: false,
         };
         let nodes = self.kv.get(&node_set::key())?;
         let nodes = nodes.map(|value| node_set::decode(&value)).transpose()?;

@@ -34,12 +34,12 @@
 use std::{io, sync::Arc};
 
 use tributary_binlog::BinlogFile;
-use tributary_flow::{Checkpoint, GlobalTxn, MergedBatch, Mutant, mutant};
+use tributary_flow::{Checkpoint, GlobalTxn, MergedBatch, Mutant, limits, mutant};
 
 use crate::{
     DurableEnd, EncodeError, GlobalLog, StoreOptions, WriteError,
     core::{
-        encode::{Encoder, Numbers, Pending, Sink},
+        encode::{DRAIN_BYTES, Encoder, Numbers, Pending, Sink},
         head::{self, Stamp},
     },
     disk::{Disk, DiskFile, DiskLock},
@@ -92,6 +92,12 @@ pub(crate) struct ActiveFile {
     /// Number of the first transaction that is, or would be, in it.
     pub(crate) first_gno: u64,
     pub(crate) pending: Pending,
+    /// Up to where the file is synced, or is to be synced by the next commit alone.
+    pub(crate) synced: u64,
+    /// An event of a large transaction before which everything was synced ahead of its commit.
+    pub(crate) slice: u64,
+    /// A sync in the middle of a transaction has failed.
+    pub(crate) sync_failed: bool,
 }
 
 impl Sink for ActiveFile {
@@ -105,11 +111,24 @@ impl Sink for ActiveFile {
             .write_at(self.pending.base, &self.pending.bytes)?;
         self.pending.base = self.pending.offset();
         self.pending.bytes.clear();
+        if self.pending.base.saturating_sub(self.synced) >= limits::SYNC_SLICE_BYTES {
+            self.sync_slice()?;
+        }
         Ok(())
     }
 }
 
 impl ActiveFile {
+    /// Syncs a part of a large transaction ahead of its commit, whose own sync is short then.
+    fn sync_slice(&mut self) -> io::Result<()> {
+        self.sync_failed = true;
+        self.handle.sync_data()?;
+        self.sync_failed = false;
+        self.synced = self.pending.base;
+        self.slice = self.pending.event;
+        Ok(())
+    }
+
     /// Fails if `len` more bytes would not leave the reserve.
     fn check_room(&self, len: u64) -> io::Result<()> {
         if let Some(free) = self.disk.free_bytes()?
@@ -309,12 +328,21 @@ impl LogWriter {
             gno: self.state.last_gno + 1 + u64::from(mutant(Mutant::SkipGno)),
             first_gno: self.active.first_gno,
         };
+        let file = self.active.file.clone();
+        let bytes = txn.body_len();
+        if bytes > DRAIN_BYTES as u64 {
+            // Rather now than when most of it is written.
+            self.active
+                .check_room(bytes)
+                .map_err(WriteError::io(format!("writing {file}")))?;
+        }
         self.mark(numbers.gno, txn);
         let encoded = self.encoder.transaction(&mut self.active, numbers, txn);
         encoded.map_err(|e| match e {
-            EncodeError::Io { source, .. } => {
-                WriteError::io(format!("writing {}", self.active.file))(source)
+            EncodeError::Io { source, .. } if self.active.sync_failed => {
+                WriteError::sync(format!("syncing {file}"))(source)
             }
+            EncodeError::Io { source, .. } => WriteError::io(format!("writing {file}"))(source),
             e => Arc::new(e).into(),
         })?;
         self.group.bytes = true;
@@ -374,7 +402,7 @@ impl LogWriter {
     pub(crate) fn rotate(&mut self) -> Result<(), WriteError> {
         let stamp = self.stamp();
         let (file, next) = (self.active.file.clone(), self.active.file.next());
-        let Pending { bytes, base } = &mut self.active.pending;
+        let Pending { bytes, base, .. } = &mut self.active.pending;
         head::put_rotate(bytes, *base, stamp, next.as_str()).map_err(|source| {
             WriteError::Event {
                 file: file.clone(),
@@ -445,6 +473,7 @@ impl LogWriter {
                 .handle
                 .sync_data()
                 .map_err(WriteError::sync(format!("syncing {file}")))?;
+            self.active.synced = self.active.pending.base;
         }
         if !self.group.created.is_empty() {
             let entries = self.log.shared().entries().clone();
@@ -493,6 +522,8 @@ impl LogWriter {
         } else if end.offset.saturating_sub(self.state.verify_from) >= VERIFY_STEP_BYTES {
             self.state.verify_from = end.offset;
         }
+        // Of a large transaction only the end is checked: what lies before was synced long before the commit.
+        self.state.verify_from = self.state.verify_from.max(self.active.slice);
     }
 
     /// What a commit writes to the index database.

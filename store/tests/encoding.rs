@@ -11,8 +11,8 @@ use crate::support::{ddl, event, nth, rows, sid, table_map, write_rows};
 
 fn encode(base: u64, numbers: Numbers, txn: &GlobalTxn) -> Result<Vec<u8>, EncodeError> {
     let mut pending = Pending {
-        bytes: Vec::new(),
         base,
+        ..Pending::default()
     };
     Encoder::new(4294, sid()).transaction(&mut pending, numbers, txn)?;
     Ok(pending.bytes)

@@ -14,6 +14,7 @@ mod rebuilding;
 mod retained;
 #[cfg(feature = "rocksdb")]
 mod rocks;
+mod spooled;
 mod support;
 mod upgrading;
 mod verifying;

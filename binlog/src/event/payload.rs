@@ -6,6 +6,7 @@
 
 use super::{EventError, bad};
 use crate::cursor::{Cursor, lenenc_len, put_lenenc};
+use crate::header::{EventHeader, HEADER_LEN};
 
 const FIELD_END: u64 = 0;
 const FIELD_SIZE: u64 = 1;
@@ -155,14 +156,150 @@ impl<'a> Payload<'a> {
     }
 }
 
+impl<'a> Payload<'a> {
+    /// The events inside, some at a time, in bounded memory. `buffer` is used again.
+    #[must_use]
+    pub fn chunks(&self, mut buffer: Vec<u8>) -> PayloadChunks<'a> {
+        buffer.clear();
+        PayloadChunks {
+            source: Source::Unopened(*self),
+            claimed: self.uncompressed_size,
+            actual: 0,
+            buffer,
+            whole: 0,
+            is_done: false,
+        }
+    }
+}
+
+/// Where the bytes of a payload come from.
+enum Source<'a> {
+    Unopened(Payload<'a>),
+    Zstd(Box<zstd::stream::read::Decoder<'static, &'a [u8]>>),
+    Plain(&'a [u8]),
+}
+
+/// The events of a payload, some at a time; see [`Payload::chunks`].
+pub struct PayloadChunks<'a> {
+    source: Source<'a>,
+    claimed: u64,
+    actual: u64,
+    buffer: Vec<u8>,
+    /// Bytes of the buffer that were handed out.
+    whole: usize,
+    is_done: bool,
+}
+
+impl std::fmt::Debug for PayloadChunks<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PayloadChunks")
+            .field("claimed", &self.claimed)
+            .field("actual", &self.actual)
+            .finish_non_exhaustive()
+    }
+}
+
+impl PayloadChunks<'_> {
+    /// Whole events, one behind the other, without checksums, with a `log_pos` of 0: about [`STEP`] bytes, or one event that is
+    /// larger. What is no whole event at the end comes as it is. `None` behind the last.
+    ///
+    /// # Errors
+    /// See [`PayloadError`].
+    #[allow(clippy::should_implement_trait)]
+    pub fn next(&mut self) -> Result<Option<&[u8]>, PayloadError> {
+        self.buffer.drain(..self.whole);
+        self.whole = whole_events(&self.buffer);
+        while self.whole == 0 && !self.is_done {
+            self.fill()?;
+            self.whole = whole_events(&self.buffer);
+        }
+        if self.is_done && self.whole == 0 {
+            self.whole = self.buffer.len();
+        }
+        Ok(self
+            .buffer
+            .get(..self.whole)
+            .filter(|chunk| !chunk.is_empty()))
+    }
+
+    /// The buffer, for another payload.
+    #[must_use]
+    pub fn into_buffer(mut self) -> Vec<u8> {
+        self.buffer.clear();
+        // One large event has made it grow.
+        self.buffer.shrink_to(4 * STEP);
+        self.buffer
+    }
+
+    /// Reads some more bytes.
+    fn fill(&mut self) -> Result<(), PayloadError> {
+        use std::io::Read;
+        let damaged = |e: std::io::Error| PayloadError::Damaged(e.to_string());
+        if let Source::Unopened(payload) = &self.source {
+            self.source = match payload.compression {
+                Compression::None => Source::Plain(payload.payload),
+                Compression::Zstd => Source::Zstd(Box::new(decoder(payload.payload)?)),
+            };
+        }
+        let had = self.buffer.len();
+        // Reading a large event in small steps would look at its size each time, no more.
+        self.buffer.resize(had + STEP, 0);
+        let step = self.buffer.get_mut(had..).unwrap_or_default();
+        let read = match &mut self.source {
+            Source::Zstd(decoder) => decoder.read(step).map_err(damaged)?,
+            Source::Plain(bytes) => bytes.read(step).map_err(damaged)?,
+            Source::Unopened(_) => 0,
+        };
+        self.buffer.truncate(had + read);
+        self.actual += read as u64;
+        self.is_done = read == 0;
+        if self.is_done && self.actual != self.claimed && self.claimed != 0 {
+            return Err(PayloadError::SizeMismatch {
+                claimed: self.claimed,
+                actual: self.actual,
+            });
+        }
+        Ok(())
+    }
+}
+
+/// Bytes at the start of `bytes` that are whole events, or that can be none.
+fn whole_events(bytes: &[u8]) -> usize {
+    let mut whole = 0;
+    loop {
+        let rest = bytes.get(whole..).unwrap_or_default();
+        let Ok(header) = EventHeader::parse(rest) else {
+            return whole;
+        };
+        let size = header.event_size as usize;
+        if !(HEADER_LEN..=EVENT_BYTES_MAX).contains(&size) {
+            // Whoever reads events says what is wrong with it.
+            return bytes.len();
+        }
+        if size > rest.len() {
+            return whole;
+        }
+        whole += size;
+    }
+}
+
+/// No event is larger: 1 GiB, MySQL's limit for a packet, and room for headers.
+const EVENT_BYTES_MAX: usize = (1 << 30) + (64 << 10);
+
+fn decoder(payload: &[u8]) -> Result<zstd::stream::read::Decoder<'static, &[u8]>, PayloadError> {
+    let damaged = |e: std::io::Error| PayloadError::Damaged(e.to_string());
+    let mut decoder = zstd::stream::read::Decoder::with_buffer(payload).map_err(damaged)?;
+    decoder.window_log_max(WINDOW_LOG_MAX).map_err(damaged)?;
+    Ok(decoder)
+}
+
 /// Output grows in steps of this many bytes.
 const STEP: usize = 128 * 1024;
 
 fn inflate(payload: &[u8], cap: usize, out: &mut Vec<u8>) -> Result<(), PayloadError> {
     use std::io::Read;
     let damaged = |e: std::io::Error| PayloadError::Damaged(e.to_string());
-    let mut decoder = zstd::stream::read::Decoder::with_buffer(payload).map_err(damaged)?;
-    decoder.window_log_max(WINDOW_LOG_MAX).map_err(damaged)?;
+    let decoder = decoder(payload)?;
     // One byte more than allowed tells "just fits" from "too large".
     let limit = (cap as u64).saturating_add(1);
     let mut limited = decoder.take(limit);

@@ -9,14 +9,13 @@
 //! stay in it. A compressed payload is opened and its events are treated the same way. What is not understood is an
 //! error with name and position, unless the node itself marked it as ignorable.
 
-use std::{ops::Range, sync::Arc};
+use std::sync::Arc;
 
-use bytes::Bytes;
 use tributary_binlog::{
     BinlogFile, ChecksumAlg, EventError, EventReader, EventType, GtidEvent, Heartbeat, Incident,
-    Payload, QueryEvent, RawEvent, Rotate, XaPrepare, XaStatement, XaVerb, XaXid,
+    Payload, PayloadChunks, QueryEvent, RawEvent, Rotate, XaPrepare, XaStatement, XaVerb, XaXid,
 };
-use tributary_flow::{Mutant, NodeItem, SourcePos, TxnKind, limits, mutant};
+use tributary_flow::{Mutant, NodeItem, SourcePos, Spilling, TxnKind, mutant};
 
 use super::{
     assemble_error::{AssembleError, GtidOrNone},
@@ -24,7 +23,6 @@ use super::{
     group::{Group, Phase},
     position::Tracker,
     query::{Statement, classify},
-    spill::Spilling,
 };
 
 /// What an assembler has seen.
@@ -48,15 +46,6 @@ pub struct Assembler {
     group: Option<Group>,
     payload: Vec<u8>,
     seen: Seen,
-}
-
-/// Where the bytes of an event lie.
-#[derive(Clone)]
-enum Origin<'a> {
-    /// In a buffer that will be used again.
-    Transient,
-    /// In a chunk made of a payload.
-    Chunk(&'a Bytes, Range<usize>),
 }
 
 impl Assembler {
@@ -105,7 +94,7 @@ impl Assembler {
                     pos: self.pos(),
                 })
             }
-            _ => self.member(event, &Origin::Transient),
+            _ => self.member(event),
         }
     }
 
@@ -122,6 +111,11 @@ impl Assembler {
     /// Bytes that wait to be taken.
     pub fn pending_bytes(&self) -> usize {
         self.chunks.pending_bytes()
+    }
+
+    /// Bytes of the transaction that is being read.
+    pub fn open_bytes(&self) -> u64 {
+        self.chunks.open_bytes()
     }
 
     /// Bytes charged for the transaction that is being read; they are not released before it is taken.
@@ -214,18 +208,19 @@ impl Assembler {
         self.close_started(event.header.event_type)?;
         let parsed = GtidEvent::parse(event.header.event_type, event.body);
         let parsed = parsed.map_err(|e| self.malformed(event, e))?;
+        self.chunks.begin(parsed.transaction_length);
         self.group = Some(Group::begin(&event.header, &parsed, self.pos())?);
         Ok(())
     }
 
     /// An event inside a group, or inside the payload of one.
     #[inline]
-    fn member(&mut self, event: &RawEvent<'_>, origin: &Origin<'_>) -> Result<(), AssembleError> {
+    fn member(&mut self, event: &RawEvent<'_>) -> Result<(), AssembleError> {
         let event_type = event.header.event_type;
         match event_type {
-            EventType::TABLE_MAP | EventType::ROWS_QUERY => self.keep_row(event, origin),
-            _ if event_type.is_rows() => self.keep_row(event, origin),
-            EventType::QUERY => self.query(event, origin),
+            EventType::TABLE_MAP | EventType::ROWS_QUERY => self.keep_row(event),
+            _ if event_type.is_rows() => self.keep_row(event),
+            EventType::QUERY => self.query(event),
             EventType::XID => match self.group.as_ref().map(|g| g.phase) {
                 Some(Phase::Open) => self.end_local(),
                 _ => Err(self.unexpected("Xid")),
@@ -251,19 +246,16 @@ impl Assembler {
     }
 
     #[inline]
-    fn keep_row(&mut self, event: &RawEvent<'_>, origin: &Origin<'_>) -> Result<(), AssembleError> {
+    fn keep_row(&mut self, event: &RawEvent<'_>) -> Result<(), AssembleError> {
         if !self.group.as_ref().is_some_and(|g| g.phase.takes_rows()) {
             return Err(self.unexpected(event.header.event_type.name()));
         }
-        self.keep(event, origin)
+        self.keep(event)
     }
 
     #[inline]
-    fn keep(&mut self, event: &RawEvent<'_>, origin: &Origin<'_>) -> Result<(), AssembleError> {
-        let kept = match origin {
-            Origin::Transient => self.chunks.append(event),
-            Origin::Chunk(chunk, range) => self.chunks.append_shared(chunk, range.clone()),
-        };
+    fn keep(&mut self, event: &RawEvent<'_>) -> Result<(), AssembleError> {
+        let kept = self.chunks.append(event);
         kept.map_err(|source| self.not_spooled(source))
     }
 
@@ -282,7 +274,7 @@ impl Assembler {
         }
     }
 
-    fn query(&mut self, event: &RawEvent<'_>, origin: &Origin<'_>) -> Result<(), AssembleError> {
+    fn query(&mut self, event: &RawEvent<'_>) -> Result<(), AssembleError> {
         let query = QueryEvent::parse(event.body).map_err(|e| self.malformed(event, e))?;
         let statement = classify(query.query);
         let statement = statement.map_err(|source| AssembleError::Xid {
@@ -302,13 +294,13 @@ impl Assembler {
             (Phase::Open, Statement::Commit) => return self.end_local(),
             (Phase::Open, Statement::Rollback) => return self.end_rolled_back(),
             (Phase::Open | Phase::Branch(_), Statement::Savepoint | Statement::CreateOrDrop) => {
-                self.keep(event, origin)?;
+                self.keep(event)?;
             }
             (Phase::Started, Statement::Commit | Statement::Rollback) => {
                 return self.end(TxnKind::Empty);
             }
             (Phase::Started, Statement::CreateOrDrop | Statement::Other) => {
-                self.keep(event, origin)?;
+                self.keep(event)?;
                 return self.end(TxnKind::Ddl);
             }
             (Phase::Open | Phase::Branch(_), Statement::Other) => {
@@ -396,7 +388,7 @@ impl Assembler {
         Ok(())
     }
 
-    /// A compressed transaction: small ones are copied like received events, large ones become chunks of their own.
+    /// A compressed transaction: its events are treated like received ones, some at a time.
     fn payload(&mut self, event: &RawEvent<'_>) -> Result<(), AssembleError> {
         if !self
             .group
@@ -406,29 +398,30 @@ impl Assembler {
             return Err(self.unexpected("Transaction_payload"));
         }
         let payload = Payload::parse(event.body).map_err(|e| self.malformed(event, e))?;
-        let mut out = std::mem::take(&mut self.payload);
-        out.clear();
-        let cap = limits::PAYLOAD_UNCOMPRESSED_BYTES_MAX;
-        payload
-            .decompress(cap, &mut out)
-            .map_err(|source| AssembleError::Payload {
+        self.chunks.begin(payload.uncompressed_size);
+        let mut chunks = payload.chunks(std::mem::take(&mut self.payload));
+        let result = self.payload_chunks(&mut chunks);
+        self.payload = chunks.into_buffer();
+        result
+    }
+
+    fn payload_chunks(&mut self, chunks: &mut PayloadChunks<'_>) -> Result<(), AssembleError> {
+        loop {
+            let next = chunks.next();
+            let chunk = next.map_err(|source| AssembleError::Payload {
                 pos: self.pos(),
                 source,
             })?;
-        if out.len() < limits::CHUNK_BYTES / 2 {
-            let result = self.inner_events(&out, None);
-            self.payload = out;
-            return result;
+            match chunk {
+                Some(chunk) => self.inner_events(chunk)?,
+                None => return Ok(()),
+            }
         }
-        out.shrink_to_fit();
-        let chunk = self.chunks.share(out);
-        self.inner_events(&chunk, Some(&chunk))
     }
 
-    fn inner_events(&mut self, bytes: &[u8], chunk: Option<&Bytes>) -> Result<(), AssembleError> {
+    fn inner_events(&mut self, bytes: &[u8]) -> Result<(), AssembleError> {
         let mut reader = EventReader::new(bytes, ChecksumAlg::None);
         loop {
-            let from = reader.offset();
             let next = reader.next();
             let next = next.map_err(|source| AssembleError::PayloadFrame {
                 pos: self.pos(),
@@ -438,11 +431,7 @@ impl Assembler {
             if mutant(Mutant::DropPayload) && event.header.event_type.is_rows() {
                 continue;
             }
-            let origin = match chunk {
-                Some(chunk) => Origin::Chunk(chunk, from..reader.offset()),
-                None => Origin::Transient,
-            };
-            self.member(&event, &origin)?;
+            self.member(&event)?;
         }
     }
 }

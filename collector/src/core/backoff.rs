@@ -7,6 +7,8 @@ use std::time::Duration;
 pub(crate) enum Pace {
     /// The cause usually goes away by itself: 100 ms, doubling to 15 s.
     Fast,
+    /// There is no room on our own disk: 1 s, doubling to 4 s.
+    Space,
     /// Somebody has to do something first: 2 s, doubling to 30 s.
     Slow,
 }
@@ -16,6 +18,7 @@ pub(crate) enum Pace {
 pub(crate) fn delay(attempt: u32, seed: u64, pace: Pace) -> Duration {
     let (first, last) = match pace {
         Pace::Fast => (100_u64, 15_000),
+        Pace::Space => (1_000, 4_000),
         Pace::Slow => (2_000, 30_000),
     };
     let nominal = first.saturating_mul(1 << attempt.min(20)).min(last);

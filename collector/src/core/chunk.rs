@@ -10,9 +10,9 @@ use std::{io, mem, ops::Range, sync::Arc};
 
 use bytes::Bytes;
 use tributary_binlog::{HEADER_LEN, RawEvent};
-use tributary_flow::{Body, NodeItem, SourcePos, SourceTxn, limits};
+use tributary_flow::{Body, NodeItem, SourcePos, SourceTxn, Spilling, limits};
 
-use super::spill::{Spill, Spilling};
+use super::spill::Spill;
 
 /// Counts the bytes a node has in flight. Called from any thread; must not block.
 pub trait Account: Send + Sync + 'static {
@@ -61,8 +61,9 @@ pub(super) struct Chunker {
     /// Its sealed segments, and what they pin.
     open: Body,
     open_pinned: usize,
-    /// Events of a decompressed payload that are not in `open` yet.
-    shared: Option<(Bytes, Range<usize>)>,
+    /// Its events so far, and the bytes its node says it has.
+    open_events: u64,
+    expected: u64,
     /// Whether large transactions go to files, and the file of the open one.
     spilling: Option<Spilling>,
     spill: Option<Spill>,
@@ -79,10 +80,16 @@ impl Chunker {
             open_from: 0,
             open: Body::default(),
             open_pinned: 0,
-            shared: None,
+            open_events: 0,
+            expected: 0,
             spilling,
             spill: None,
         }
+    }
+
+    /// A transaction begins of which its node says that it has `expected` bytes.
+    pub(super) fn begin(&mut self, expected: u64) {
+        self.expected = expected;
     }
 
     /// Adds an event to the open transaction, without its checksum.
@@ -93,7 +100,7 @@ impl Chunker {
             .bytes
             .get(..len)
             .expect("a RawEvent's bytes hold its header and body");
-        self.flush_shared()?;
+        self.open_events += 1;
         if self.buf.len() + len > self.buf.capacity() && self.make_room(bytes)? {
             return Ok(());
         }
@@ -130,65 +137,31 @@ impl Chunker {
             return Ok(());
         };
         if self.spill.is_none() && self.open.len() + more > spilling.threshold {
-            self.spill = Some(Spill::begin(spilling)?);
+            self.spill = Some(Spill::begin(spilling, self.expected)?);
         }
         if let Some(spill) = &mut self.spill {
-            for segment in mem::take(&mut self.open).segments() {
-                spill.append(segment)?;
+            for segment in mem::take(&mut self.open).chunks() {
+                spill.append(&segment?)?;
             }
             self.open_pinned = 0;
         }
         Ok(())
     }
 
-    /// Makes bytes that were not received into a chunk, such as a decompressed payload, a chunk of their own.
-    pub(super) fn share(&mut self, bytes: Vec<u8>) -> Bytes {
-        let pinned = bytes.capacity();
-        self.open_pinned += pinned;
-        self.charged(bytes, pinned)
-    }
-
-    /// Adds whole events that lie at `range` of a chunk made by [`Self::share`].
-    pub(super) fn append_shared(&mut self, chunk: &Bytes, range: Range<usize>) -> io::Result<()> {
-        if let Some((_, pending)) = &mut self.shared
-            && pending.end == range.start
-        {
-            pending.end = range.end;
-            return Ok(());
-        }
-        self.flush_shared()?;
-        self.shared = Some((chunk.clone(), range));
-        Ok(())
-    }
-
-    fn flush_shared(&mut self) -> io::Result<()> {
-        if let Some((chunk, range)) = self.shared.take() {
-            if self.open_from < self.buf.len() {
-                self.seal_all();
-            }
-            self.open.push(chunk.slice(range));
-            self.spill_open(0)?;
-        }
-        Ok(())
-    }
-
     /// Whether the open transaction has any event.
     pub(super) fn open_is_empty(&self) -> bool {
-        self.open.is_empty()
-            && self.open_from == self.buf.len()
-            && self.shared.is_none()
-            && self.spill.is_none()
+        self.open.is_empty() && self.open_from == self.buf.len() && self.spill.is_none()
     }
 
     /// Ends the open transaction: everything added since the last one is its body.
     pub(super) fn finish(&mut self, mut txn: Box<SourceTxn>) -> io::Result<()> {
-        self.flush_shared()?;
-        if self.spill.is_some() {
+        let threshold = self.spilling.as_ref().map_or(u64::MAX, |s| s.threshold);
+        if self.spill.is_some() || self.open_bytes() > threshold {
             self.seal_all();
             self.spill_open(0)?;
         }
         txn.body = match self.spill.take() {
-            Some(spill) => spill.finish(&self.account),
+            Some(spill) => spill.finish(self.open_events, &self.account),
             None => mem::take(&mut self.open),
         };
         let range = self.open_from..self.buf.len();
@@ -206,7 +179,7 @@ impl Chunker {
         }
         self.items.push(NodeItem::Txn(txn));
         self.open_from = self.buf.len();
-        self.open_pinned = 0;
+        (self.open_pinned, self.open_events) = (0, 0);
         Ok(())
     }
 
@@ -227,6 +200,12 @@ impl Chunker {
     /// Bytes of the items that wait to be taken.
     pub(super) fn pending_bytes(&self) -> usize {
         self.pending_bytes
+    }
+
+    /// Bytes of the open transaction so far.
+    pub(super) fn open_bytes(&self) -> u64 {
+        let spilled = self.spill.as_ref().map_or(0, Spill::len);
+        spilled + self.open.len() + (self.buf.len() - self.open_from) as u64
     }
 
     /// Bytes charged for the open transaction alone.

@@ -1,46 +1,17 @@
 //! Where a transaction goes that is too large for memory. In: its events. Out: a body that lies in a file.
 //!
-//! The files are behind [`SpoolFiles`]. A transaction is written from the moment it passes the threshold, while it is received: what was
+//! A transaction is written from the moment it passes the threshold, while it is received: what was
 //! in memory first, then each chunk as it fills, and an event that is larger than a chunk straight from the receive buffer.
 
 use std::{fmt, io, sync::Arc};
 
-use tributary_flow::{Body, Spool};
+use tributary_flow::{Body, Spilling, Spool, SpoolWriter};
 
 use super::chunk::Account;
 
-/// What a transaction in a file counts for in a node's budget, bytes: so that a node has only a few of them on disk at a time.
-const CHARGE: usize = 4 << 20;
-
-/// Makes spool files.
-pub trait SpoolFiles: fmt::Debug + Send + Sync {
-    /// A new, empty one.
-    ///
-    /// # Errors
-    /// It cannot be made.
-    fn create(&self) -> io::Result<Box<dyn SpoolWriter>>;
-}
-
-/// A spool file that is being written.
-pub trait SpoolWriter: Send + Sync {
-    /// Appends bytes.
-    ///
-    /// # Errors
-    /// They cannot be written: the disk is full, usually.
-    fn append(&mut self, bytes: &[u8]) -> io::Result<()>;
-
-    /// The file, for reading.
-    fn finish(self: Box<Self>) -> Arc<dyn Spool>;
-}
-
-/// When transactions go to files, and to which.
-#[derive(Debug, Clone)]
-pub struct Spilling {
-    /// Greatest transaction that stays in memory, bytes of events.
-    pub threshold: u64,
-    /// The files.
-    pub files: Arc<dyn SpoolFiles>,
-}
+/// What a transaction in a file counts for in a node's budget at most, bytes: so that a node has only a few of them on disk at a
+/// time.
+const CHARGE_MAX: u64 = 4 << 20;
 
 /// The file of the open transaction.
 pub(super) struct Spill {
@@ -49,24 +20,34 @@ pub(super) struct Spill {
 }
 
 impl Spill {
-    pub(super) fn begin(spilling: &Spilling) -> io::Result<Self> {
-        let writer = spilling.files.create()?;
+    /// For a transaction of which the node says that it has `expected` bytes.
+    pub(super) fn begin(spilling: &Spilling, expected: u64) -> io::Result<Self> {
+        let writer = spilling.files.create(expected)?;
         Ok(Self { writer, len: 0 })
     }
 
+    /// Bytes of an event, or of several.
     pub(super) fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.writer.append(bytes)?;
         self.len += bytes.len() as u64;
         Ok(())
     }
 
-    pub(super) fn finish(self, account: &Arc<dyn Account>) -> Body {
-        account.charge(CHARGE);
+    /// Bytes appended.
+    pub(super) fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// The whole of it, which is `events` events.
+    pub(super) fn finish(self, events: u64, account: &Arc<dyn Account>) -> Body {
+        let charge = self.len.min(CHARGE_MAX) as usize;
+        account.charge(charge);
         let file = Charged {
             file: self.writer.finish(),
             account: Arc::clone(account),
+            charge,
         };
-        Body::spooled(Arc::new(file), self.len)
+        Body::spooled(Arc::new(file), self.len, events)
     }
 }
 
@@ -74,6 +55,7 @@ impl Spill {
 struct Charged {
     file: Arc<dyn Spool>,
     account: Arc<dyn Account>,
+    charge: usize,
 }
 
 impl fmt::Debug for Charged {
@@ -90,6 +72,6 @@ impl Spool for Charged {
 
 impl Drop for Charged {
     fn drop(&mut self) {
-        self.account.release(CHARGE);
+        self.account.release(self.charge);
     }
 }

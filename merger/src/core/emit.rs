@@ -11,15 +11,24 @@ use tributary_schema::DdlStatement;
 
 use super::clock::Interval;
 use super::merge::Merger;
+use super::moved::{self, ArrangeError, Arranged};
 use super::waiting::{Branch, Branches};
+use crate::MergeError;
 
 impl Merger {
-    pub(super) fn distributed(&mut self, key: OrderKey, branches: Branches) -> Option<GlobalTxn> {
-        let first = branches.first()?;
+    pub(super) fn distributed(
+        &mut self,
+        key: OrderKey,
+        branches: Branches,
+    ) -> Result<Option<GlobalTxn>, MergeError> {
+        let Some(first) = branches.first() else {
+            return Ok(None);
+        };
+        let at = (first.commit.gtid, first.commit.end);
         let intervals: SmallVec<[Interval<'_>; 4]> = branches.iter().filter_map(interval).collect();
         if intervals.is_empty() {
             branches.iter().for_each(|b| self.branch_done(b));
-            return None;
+            return Ok(None);
         }
         let dependency = self.clock.rows(self.last_gno + 1, &intervals);
         drop(intervals);
@@ -38,8 +47,21 @@ impl Merger {
         for branch in branches.into_iter().skip(left_out) {
             self.branch(&mut txn, branch);
         }
-        super::moved::arrange(&mut txn.parts);
-        Some(txn)
+        let arranged = moved::arrange(&mut txn.parts, self.spool.as_deref());
+        match arranged {
+            Ok(Arranged::Right) => Ok(Some(txn)),
+            Ok(Arranged::Ring) => {
+                self.rings += 1;
+                Ok(Some(txn))
+            }
+            Err(ArrangeError::Io(error)) => Err(MergeError::Spool {
+                at: format!("{} ending at {}", at.0, at.1),
+                cause: error.to_string(),
+            }),
+            Err(ArrangeError::TooMany) => Err(MergeError::TooManyMoves {
+                at: format!("{} ending at {}", at.0, at.1),
+            }),
+        }
     }
 
     /// Adds a branch to its transaction.
@@ -99,10 +121,12 @@ impl Merger {
     }
 
     fn statement_is_due(&mut self, node: NodeId, txn: &SourceTxn) -> bool {
-        let Some(bytes) = txn.body.segments().first() else {
+        let Some(chunk) = txn.body.chunks().next() else {
             return false;
         };
-        let query = RawEvent::parse_unverified(bytes, ChecksumAlg::None)
+        // One that cannot be read is written, or not: its writer will meet the same error.
+        let bytes = chunk.unwrap_or_default();
+        let query = RawEvent::parse_unverified(&bytes, ChecksumAlg::None)
             .ok()
             .and_then(|raw| {
                 QueryEvent::parse(raw.body)

@@ -7,10 +7,12 @@
 //! branch of a distributed transaction has been told. So the output depends only on the nodes' streams and on the fences,
 //! not on when anything arrived.
 
+use std::sync::Arc;
+
 use tributary_binlog::{Gtid, GtidSet, XaXid};
 use tributary_flow::{
     Checkpoint, Fence, FenceStamp, GlobalTxn, KeyClass, Mutant, NodeId, NodeItem, NodeProgress,
-    NodeTable, OrderKey, OrderMode, SourcePos, SourceTxn, Tso, TxnKind, mutant,
+    NodeTable, OrderKey, OrderMode, SourcePos, SourceTxn, SpoolFiles, Tso, TxnKind, mutant,
 };
 
 use super::clock::Clock;
@@ -79,6 +81,10 @@ pub struct Merger {
     pub(super) untimed: u64,
     pub(super) heuristics: u64,
     pub(super) outcomes: Vec<Heuristic>,
+    /// Transactions whose rows exchange keys in a ring.
+    pub(super) rings: u64,
+    /// Where to put what is too much for memory.
+    pub(super) spool: Option<Arc<dyn SpoolFiles>>,
 }
 
 impl Merger {
@@ -125,10 +131,22 @@ impl Merger {
             untimed: 0,
             heuristics: 0,
             outcomes: Vec::new(),
+            rings: 0,
+            spool: None,
             mode,
             last_gno,
             table,
         }
+    }
+
+    /// Lets it put what is too much for memory into files.
+    pub fn set_spool(&mut self, files: Arc<dyn SpoolFiles>) {
+        self.spool = Some(files);
+    }
+
+    /// Transactions so far whose rows exchange primary keys between nodes in a ring: no order is right for them.
+    pub fn rings(&self) -> u64 {
+        self.rings
     }
 
     /// The point from which `node` is read, when it is read for the first time.
@@ -254,7 +272,8 @@ impl Merger {
         least.unwrap_or(OrderKey::MIN)
     }
 
-    /// Moves up to `max_bytes` of transactions that are due into `out`. Returns whether more are due.
+    /// Moves up to `max_bytes` of transactions that are due into `out`; a large one comes alone, so that it holds up nothing before
+    /// it. Returns whether more are due.
     ///
     /// # Errors
     ///
@@ -263,7 +282,8 @@ impl Merger {
         let frontier = self.frontier();
         let mut bytes = 0;
         while self.waiting.head().is_some_and(|key| key < frontier) {
-            if bytes >= max_bytes {
+            // A large one comes first in its batch, and what comes behind it in another.
+            if bytes >= max_bytes || (bytes > 0 && self.waiting.head_is_large()) {
                 return Ok(true);
             }
             if let Some(txn) = self.next_transaction()? {
@@ -289,7 +309,7 @@ impl Merger {
                 if let Some(first) = branches.first() {
                     self.advance(key, &first.commit)?;
                 }
-                self.distributed(key, branches)
+                self.distributed(key, branches)?
             }
         };
         let count = 1 + u64::from(mutant(Mutant::CountTwice));

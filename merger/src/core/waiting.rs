@@ -15,7 +15,7 @@ use std::hash::BuildHasher;
 use hashbrown::{DefaultHashBuilder, HashMap};
 use smallvec::SmallVec;
 use tributary_binlog::XaXid;
-use tributary_flow::{NodeId, OrderKey, SourceTxn, Tso, TxnKind};
+use tributary_flow::{NodeId, OrderKey, SourceTxn, Tso, TxnKind, limits};
 
 /// A committed branch of a distributed transaction.
 #[derive(Debug)]
@@ -80,6 +80,17 @@ pub(super) struct Waiting {
     /// Distributed transactions without a TSO.
     whole: BTreeMap<OrderKey, Branches>,
     len: usize,
+    /// How many of them are large.
+    large: usize,
+}
+
+/// Whether a transaction or branch takes long to hand on.
+fn is_large(txn: &SourceTxn) -> bool {
+    txn.body.len() > limits::MERGED_BATCH_BYTES as u64
+}
+
+fn count_large(branches: &[Branch]) -> usize {
+    branches.iter().filter(|b| is_large(&b.prepare)).count()
 }
 
 impl Waiting {
@@ -92,6 +103,7 @@ impl Waiting {
             hasher: DefaultHashBuilder::default(),
             whole: BTreeMap::new(),
             len: 0,
+            large: 0,
         }
     }
 
@@ -110,6 +122,7 @@ impl Waiting {
         if queue.is_empty() {
             self.heads.push(Reverse(key));
         }
+        self.large += usize::from(is_large(&txn));
         queue.push_back((key, txn));
         self.len += 1;
     }
@@ -124,6 +137,7 @@ impl Waiting {
         });
         entry.branches += 1;
         entry.mixed |= entry.tso != tso;
+        self.large += usize::from(is_large(&branch.prepare));
         self.branches.entry(tso).or_default().push(branch);
         self.len += 1;
     }
@@ -131,6 +145,7 @@ impl Waiting {
     /// Adds a distributed transaction without a TSO.
     pub(super) fn push_whole(&mut self, key: OrderKey, mut branches: Branches) {
         self.len += branches.len();
+        self.large += count_large(&branches);
         branches.sort_by_key(|b| (b.node, b.arrival));
         let before = self.whole.insert(key, branches);
         assert!(before.is_none(), "keys are unique");
@@ -217,6 +232,26 @@ impl Waiting {
         }
     }
 
+    /// Whether what has the least key is large.
+    pub(super) fn head_is_large(&self) -> bool {
+        if self.large == 0 {
+            return false;
+        }
+        let Some(head) = self.head() else {
+            return false;
+        };
+        let local = self.locals.get(head.node.index());
+        let local = local
+            .and_then(VecDeque::front)
+            .filter(|(key, _)| *key == head);
+        let whole = self.whole.get(&head);
+        let at_tso = self.branches.first_key_value();
+        let at_tso = at_tso.filter(|(tso, _)| OrderKey::distributed(**tso) == head);
+        local.is_some_and(|(_, txn)| is_large(txn))
+            || whole.is_some_and(|branches| count_large(branches) > 0)
+            || at_tso.is_some_and(|(_, branches)| count_large(branches) > 0)
+    }
+
     /// Takes out what has the least key.
     pub(super) fn pop(&mut self) -> Option<Next> {
         let branch = self.first_branch();
@@ -237,12 +272,14 @@ impl Waiting {
             None => drop(PeekMut::pop(head)),
         }
         self.len -= 1;
+        self.large -= usize::from(is_large(&txn));
         Some(Next::Local(key, txn))
     }
 
     fn pop_whole(&mut self, key: OrderKey) -> Option<Next> {
         let branches = self.whole.remove(&key)?;
         self.len -= branches.len();
+        self.large -= count_large(&branches);
         Some(Next::Distributed(key, branches))
     }
 
@@ -266,6 +303,7 @@ impl Waiting {
             }
         }
         self.len -= branches.len();
+        self.large -= count_large(&branches);
         Some(Next::Distributed(OrderKey::distributed(tso), branches))
     }
 }

@@ -148,6 +148,12 @@ pub(crate) const KEYS: &[Key] = &[
         "Whether a binlog file is purged although a connected client still reads it; the client gets error 1236. Otherwise such a file, and all behind it, stay until the client has gone on.",
     ),
     key(
+        "store.spill_threshold",
+        "\"64MiB\"",
+        "\"64MiB\"",
+        "A transaction, or a branch of one, with more bytes of rows than this lies in an unnamed file in the data directory until it is written, and not in memory. 64KiB to 1GiB.",
+    ),
+    key(
         "server.listen",
         "\"127.0.0.1:3307\"",
         "\"127.0.0.1:3307\"",

@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use tributary_flow::OrderMode;
+use tributary_flow::{OrderMode, limits};
 use tributary_store::Retention;
 
 pub(crate) use clients::{Privilege, Server, ServerTls, TlsVersions, User};
@@ -76,6 +76,8 @@ pub(crate) struct Store {
     pub(crate) retention: Retention,
     /// Whether files are purged although a client reads them.
     pub(crate) purge_in_use: bool,
+    /// Greatest transaction that stays in memory until it is written.
+    pub(crate) spill_threshold: u64,
 }
 
 /// `[admin]`: HTTP for operators.
@@ -307,8 +309,10 @@ fn store(mut t: Table<'_>, env: &Env<'_>) -> Store {
         max_total_size: t.size("max_total_size", 1 << 20, 1 << 60),
     };
     let purge_in_use = t.boolean("purge_in_use").unwrap_or(false);
+    let spill_threshold = t.size("spill_threshold", 64 << 10, 1 << 30);
     t.finish();
     Store {
+        spill_threshold: spill_threshold.unwrap_or(limits::SPILL_THRESHOLD_BYTES),
         data_dir,
         max_binlog_size,
         retention,

@@ -9,6 +9,7 @@
 
 use std::io;
 
+use bytes::Bytes;
 use tributary_binlog::{
     ChecksumAlg, EventHeader, EventType, EventWriter, Gno, Gtid, GtidEvent, HEADER_LEN, InnodbXid,
     Sid, Tag, XidEvent, flags,
@@ -34,6 +35,8 @@ pub struct Pending {
     pub bytes: Vec<u8>,
     /// Where the first of them belongs in the file.
     pub base: u64,
+    /// Where the last event that was begun belongs in the file.
+    pub event: u64,
 }
 
 impl Pending {
@@ -66,12 +69,24 @@ impl Sink for Pending {
 #[derive(Debug, thiserror::Error)]
 pub enum EncodeError {
     /// The bytes of a part are not whole events.
-    #[error("transaction {gno}: no whole event at byte {at} of a part's segment")]
+    #[error("transaction {gno}: no whole event at byte {at} of a chunk of its events")]
     Malformed {
         /// Number of the transaction.
         gno: u64,
-        /// Offset in the segment.
+        /// Offset in the chunk.
         at: usize,
+    },
+    /// A part that lies in a file has not as many events or bytes as it was said to have.
+    #[error(
+        "transaction {gno}: its spooled events take {written} bytes, not {measured}; the spool file is damaged"
+    )]
+    Length {
+        /// Number of the transaction.
+        gno: u64,
+        /// What they should take.
+        measured: u64,
+        /// What they take.
+        written: u64,
     },
     /// An event that structures a binlog cannot stand inside a transaction.
     #[error("transaction {gno}: a {event_type} event cannot stand inside a transaction")]
@@ -114,6 +129,14 @@ pub enum EncodeError {
         gno: u64,
         /// Why.
         source: tributary_binlog::WriteError,
+    },
+    /// Events that lie in a spool file cannot be read.
+    #[error("transaction {gno}: its spool file cannot be read: {source}")]
+    Spool {
+        /// Number of the transaction.
+        gno: u64,
+        /// Why.
+        source: io::Error,
     },
     /// The sink failed.
     #[error("transaction {gno}: {source}")]
@@ -194,9 +217,20 @@ impl Encoder {
                 .map_err(event)?;
         }
         self.tables.begin_transaction();
+        let start = sink.pending().offset();
         for part in &txn.parts {
             self.tables.begin_part();
             self.part(sink, gno, txn.timestamp, part)?;
+        }
+        // What lies in a file was not looked at before.
+        let written = sink.pending().offset() - start;
+        if written != body_len {
+            let measured = body_len;
+            return Err(EncodeError::Length {
+                gno,
+                measured,
+                written,
+            });
         }
         if txn.kind == GlobalKind::Rows {
             let xid = XidEvent(InnodbXid(gno));
@@ -219,14 +253,19 @@ impl Encoder {
         timestamp: u32,
         part: &Body,
     ) -> Result<(), EncodeError> {
-        for segment in part.segments() {
-            let mut rest: &[u8] = segment;
+        for chunk in part.chunks() {
+            let chunk = chunk.map_err(|source| EncodeError::Spool { gno, source })?;
+            let mut rest: &[u8] = &chunk;
             while !rest.is_empty() {
-                let (header, body, behind) = split_event(rest).ok_or(EncodeError::Malformed {
-                    gno,
-                    at: segment.len() - rest.len(),
-                })?;
+                let at = chunk.len() - rest.len();
+                let malformed = || EncodeError::Malformed { gno, at };
+                let (header, body, behind) = split_event(rest).ok_or_else(malformed)?;
+                if part.is_spooled() {
+                    check(gno, &header).ok_or_else(malformed)??;
+                }
                 rest = behind;
+                let pending = sink.pending();
+                pending.event = pending.offset();
                 let table_id = self.table_id(gno, &header, body)?;
                 if body.len() > DRAIN_BYTES {
                     self.large(sink, &header, body, timestamp, table_id)
@@ -384,34 +423,49 @@ fn split_event(bytes: &[u8]) -> Option<(EventHeader, &[u8], &[u8])> {
     Some((header, event.get(HEADER_LEN..)?, rest))
 }
 
-/// Bytes the parts' events take with checksums. Fails on anything that is not whole events fit for a transaction, so
-/// that nothing of a bad transaction is written.
+/// Bytes the parts' events take with checksums. Fails on anything in memory that is not whole events fit for a transaction, so
+/// that nothing of a bad transaction is written. What lies in a file is counted already, and checked as it is written.
 fn measure(gno: u64, parts: &[Body]) -> Result<u64, EncodeError> {
     let mut events = 0u64;
     let mut bytes = 0u64;
-    for segment in parts.iter().flat_map(Body::segments) {
+    for part in parts {
+        bytes += part.len();
+        events += match part.counted_events() {
+            Some(events) => events,
+            None => checked(gno, part.segments())?,
+        };
+    }
+    Ok(bytes + events * CRC_LEN as u64)
+}
+
+/// The number of events in segments; all are fit for a transaction.
+fn checked(gno: u64, segments: &[Bytes]) -> Result<u64, EncodeError> {
+    let mut events = 0;
+    for segment in segments {
         let mut rest: &[u8] = segment;
         while !rest.is_empty() {
-            let malformed = || EncodeError::Malformed {
-                gno,
-                at: segment.len() - rest.len(),
-            };
+            let at = segment.len() - rest.len();
+            let malformed = || EncodeError::Malformed { gno, at };
             let (header, _, behind) = split_event(rest).ok_or_else(malformed)?;
-            if header.event_size as usize > limits::EVENT_BYTES_MAX {
-                return Err(malformed());
-            }
-            if !may_be_inside(header.event_type) {
-                return Err(EncodeError::Misplaced {
-                    gno,
-                    event_type: header.event_type,
-                });
-            }
+            check(gno, &header).ok_or_else(malformed)??;
             rest = behind;
             events += 1;
         }
-        bytes += segment.len() as u64;
     }
-    Ok(bytes + events * CRC_LEN as u64)
+    Ok(events)
+}
+
+/// Whether an event is fit for a transaction; `None` if it is too large to be one.
+#[inline]
+fn check(gno: u64, header: &EventHeader) -> Option<Result<(), EncodeError>> {
+    let event_type = header.event_type;
+    if header.event_size as usize > limits::EVENT_BYTES_MAX {
+        return None;
+    }
+    Some(match may_be_inside(event_type) {
+        true => Ok(()),
+        false => Err(EncodeError::Misplaced { gno, event_type }),
+    })
 }
 
 /// Whether an event of this type can be part of a transaction's body.

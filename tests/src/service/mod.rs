@@ -231,6 +231,11 @@ impl Service {
         &mut self.options
     }
 
+    /// Process id, while it runs.
+    pub fn pid(&self) -> Option<u32> {
+        self.process.as_ref().map(Process::id)
+    }
+
     /// Port for MySQL clients.
     pub fn port(&self) -> u16 {
         self.port

@@ -7,6 +7,7 @@ mod bad_input;
 mod causal;
 mod crash;
 mod files;
+mod huge;
 mod merge;
 mod mysql_replica;
 mod parallel;

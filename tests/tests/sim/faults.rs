@@ -29,6 +29,7 @@ faults! {
     SlowNode,
     BackPressure,
     Overdraft,
+    Spilled,
     ClockJump,
     NodeRotation,
     WithoutChecksums,
@@ -188,6 +189,8 @@ pub(crate) struct Plan {
     /// What a node may have in flight, and what it may have more when everything waits for it.
     pub(crate) bytes_max: usize,
     pub(crate) overdraft: usize,
+    /// Greatest transaction that stays in memory, if there is such a limit.
+    pub(crate) spill: Option<u64>,
     /// Size at which a node starts a new file.
     pub(crate) node_file_max: u64,
     /// The same of the service.
@@ -219,6 +222,9 @@ impl Plan {
             false => Some(Broken::OracleBack(from)),
         };
         let bytes_max = rng.range(4_000, 60_000) as usize;
+        // Not from the seed's own generator: stories that are kept shall stay what they are.
+        let mut other = Rng::new(rng.state() ^ 0x0073_7069_6c6c);
+        let spill = other.percent(60).then(|| other.range(1, 1_500));
         Self {
             mode,
             nodes: 1 + rng.below(8),
@@ -265,6 +271,7 @@ impl Plan {
             delay: rng.range(50, 5_000),
             bytes_max: if in_doubt { 24 << 20 } else { bytes_max },
             overdraft: rng.range(2_000, 20_000) as usize,
+            spill: spill.filter(|_| !in_doubt),
             node_file_max: rng.range(1_500, 40_000),
             file_max: rng.range(1_500, 30_000),
         }

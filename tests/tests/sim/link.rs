@@ -9,7 +9,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, ensure};
 use tributary_binlog::{ChecksumAlg, FrameDecoder, GtidSet};
 use tributary_collector::{Account, Assembler, Budget, Start};
-use tributary_flow::{NodeItem, NodeProgress};
+use tributary_flow::{NodeItem, NodeProgress, Spilling};
 
 use crate::dump::Dump;
 use crate::faults::{Counts, Fault};
@@ -36,12 +36,18 @@ pub(crate) struct Link {
     /// Waits for the merger.
     pub(crate) queue: VecDeque<NodeItem>,
     pub(crate) budget: Arc<Budget>,
+    /// Where large transactions go, if anywhere else than to memory.
+    spilling: Option<Spilling>,
     /// What the node must not send again; `None` until it is read for the first time.
     received: Option<GtidSet>,
 }
 
 impl Link {
-    pub(crate) fn new(progress: Option<&NodeProgress>, bytes_max: usize) -> Self {
+    pub(crate) fn new(
+        progress: Option<&NodeProgress>,
+        bytes_max: usize,
+        spilling: Option<Spilling>,
+    ) -> Self {
         let progress = progress.filter(|p| **p != NodeProgress::default());
         Self {
             connection: 0,
@@ -49,6 +55,7 @@ impl Link {
             socket: Vec::new(),
             queue: VecDeque::new(),
             budget: Arc::new(Budget::new(bytes_max)),
+            spilling,
             received: progress.map(tributary_collector::done),
         }
     }
@@ -71,7 +78,10 @@ impl Link {
         self.session = Some(Session {
             dump: Dump::new(node, have),
             decoder: FrameDecoder::new(node.alg, EVENT_MAX),
-            assembler: Assembler::new(Arc::clone(&self.budget) as Arc<dyn Account>),
+            assembler: Assembler::with_spilling(
+                Arc::clone(&self.budget) as Arc<dyn Account>,
+                self.spilling.clone(),
+            ),
         });
         Ok(first.then(|| have.clone()))
     }
@@ -79,7 +89,7 @@ impl Link {
     /// The connection breaks: whole transactions are good, a part of one is thrown away.
     pub(crate) fn disconnect(&mut self, counts: &mut Counts) -> Result<()> {
         self.connection = 0;
-        self.flush()?;
+        self.flush(counts)?;
         if let Some(session) = self.session.take()
             && session.decoder.buffered() + self.socket.len() > 0
         {
@@ -111,11 +121,11 @@ impl Link {
                 break;
             }
         }
-        self.flush()?;
+        self.flush(counts)?;
         Ok(all)
     }
 
-    fn flush(&mut self) -> Result<()> {
+    fn flush(&mut self, counts: &mut Counts) -> Result<()> {
         let Some(session) = &mut self.session else {
             return Ok(());
         };
@@ -123,6 +133,9 @@ impl Link {
         for item in session.assembler.take() {
             if let NodeItem::Txn(txn) = &item {
                 ensure!(received.add(txn.gtid), "{} was sent twice", txn.gtid);
+                if txn.body.is_spooled() {
+                    counts.hit(Fault::Spilled);
+                }
             }
             self.queue.push_back(item);
         }
@@ -140,7 +153,7 @@ impl Link {
 
 /// All items of a whole binlog, read by one assembler.
 pub(crate) fn items(node: &Node) -> Result<Vec<NodeItem>> {
-    let mut link = Link::new(None, usize::MAX);
+    let mut link = Link::new(None, usize::MAX, None);
     link.connect(node, &Start::Earliest, 1)?;
     loop {
         let session = link.session.as_mut().context("connected")?;

@@ -21,6 +21,7 @@ mod replay;
 mod rng;
 mod service;
 mod small;
+mod spool;
 mod truth;
 mod world;
 

@@ -4,10 +4,12 @@
 //! In: bytes of the nodes, answers to fences, moments. Out: a durable log; or the failure that ends it.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use anyhow::{Result, ensure};
 use tributary_flow::{
-    Checkpoint, Fence, FenceStamp, MergedBatch, NodeId, NodeTable, OrderKey, SourcePos, limits,
+    Checkpoint, Fence, FenceStamp, MergedBatch, NodeId, NodeTable, OrderKey, SourcePos, Spilling,
+    limits,
 };
 use tributary_merger::MergeError;
 use tributary_merger::core::Merger;
@@ -17,6 +19,7 @@ use tributary_store::{GlobalLog, LogWriter, Opened, WriteError};
 use crate::faults::{Counts, Fault, Plan};
 use crate::link::Link;
 use crate::rng::Rng;
+use crate::spool;
 
 /// As in `merger/src/task.rs`, µs.
 const FENCE_INTERVAL: u64 = 1_000;
@@ -65,7 +68,12 @@ impl Service {
         fuse: Fuse,
     ) -> Self {
         let checkpoint: Checkpoint = opened.checkpoint.unwrap_or_default();
-        let link = |(_, name)| Link::new(checkpoint.nodes.get(name), plan.bytes_max);
+        let spilling = plan.spill.map(|threshold| Spilling {
+            threshold,
+            files: Arc::new(spool::Memory),
+        });
+        let link =
+            |(_, name)| Link::new(checkpoint.nodes.get(name), plan.bytes_max, spilling.clone());
         let last_gno = opened.log.durable().last_gno;
         Self {
             life,

@@ -2,7 +2,7 @@
 //!
 //! In: the request and the log's files. Out: a file and a position, or MySQL's refusal.
 
-use tributary_binlog::GtidSet;
+use tributary_binlog::{Gno, Gtid, GtidSet, Tag};
 use tributary_store::{FileInfo, GlobalLog, StartError};
 
 use super::DumpRequest;
@@ -22,6 +22,8 @@ pub(crate) struct DumpStart {
     pub requested: String,
     /// Transactions the client has, when it asked by GTID.
     pub skip: Option<GtidSet>,
+    /// Where a transaction begins before which the client has all of the file: what lies between is not read.
+    pub jump: Option<u64>,
 }
 
 /// Finds the start.
@@ -48,12 +50,30 @@ pub(crate) fn plan(request: &DumpRequest, log: &GlobalLog) -> Result<DumpStart, 
     if position > file.size {
         return Err(errors::dump_fatal(dump_text::PAST_END));
     }
+    let jump = command.gtids.as_ref().and_then(|set| jump(set, &file, log));
     Ok(DumpStart {
+        jump: jump.filter(|_| position == FIRST_EVENT),
         file,
         position,
         requested,
         skip: command.gtids.clone(),
     })
+}
+
+/// As near to the client's first missing transaction as the index leads, if that is in `file`. Without an index, or with one that
+/// cannot be read, the file is read from its start.
+fn jump(set: &GtidSet, file: &FileInfo, log: &GlobalLog) -> Option<u64> {
+    let (sid, tag) = (log.server_uuid(), Tag::EMPTY);
+    let has = |gno| set.contains(&Gtid { sid, tag, gno });
+    let last = set.last_gno(sid, tag)?;
+    // A client that has some transactions and lacks earlier ones is served from the start.
+    let mut all = GtidSet::new();
+    all.add_interval(sid, tag, Gno::new(1)?, last);
+    if !has(last) || !all.is_subset(set) {
+        return None;
+    }
+    let place = log.locate_gno(last.get() + 1).ok()??;
+    (place.file == file.file).then_some(place.offset)
 }
 
 fn unknown_file() -> SqlError {

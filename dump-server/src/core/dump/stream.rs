@@ -43,6 +43,8 @@ pub(crate) struct DumpStream {
     heartbeat_v2: bool,
     requested: (String, u64),
     skip: Option<GtidSet>,
+    /// Where to go on behind the head of the first file.
+    jump: Option<u64>,
     file: BinlogFile,
     start: u64,
     offset: u64,
@@ -92,6 +94,7 @@ impl DumpStream {
             heartbeat_v2: request.heartbeat_v2(),
             requested: (start.requested.clone(), start.position),
             skip: start.skip.clone(),
+            jump: start.jump,
             file: start.file.file.clone(),
             start: start.position,
             offset: FIRST_EVENT,
@@ -205,6 +208,9 @@ impl DumpStream {
             self.offset += event.len() as u64;
             rest = tail;
             any = true;
+            if self.jumps(event) {
+                break;
+            }
             if self.must_write() {
                 break;
             }
@@ -214,6 +220,22 @@ impl DumpStream {
         } else {
             Fed::Needs(first_needs)
         })
+    }
+
+    /// Behind the head of the first file: goes on where the client begins to lack transactions.
+    #[inline]
+    fn jumps(&mut self, last: &[u8]) -> bool {
+        if self.jump.is_none() {
+            return false;
+        }
+        let is_head =
+            EventHeader::parse(last).is_ok_and(|h| h.event_type == EventType::PREVIOUS_GTIDS);
+        let to = self.jump.take().filter(|to| is_head && *to > self.offset);
+        let Some(to) = to else { return false };
+        self.offset = to;
+        self.skipped_to = Some(to);
+        self.in_skipped_group = true;
+        true
     }
 
     /// The first event of `bytes`, if it is there as a whole.

@@ -112,11 +112,17 @@ impl Keys {
     }
 
     /// Reads a branch: raises `on` to what its takes wait for, and notes what it frees. `false` if it is not understood,
-    /// or frees too many keys.
+    /// is too large, or frees too many keys.
     pub(super) fn read(&mut self, node: NodeId, body: &Body, on: &mut u64) -> bool {
+        // By its length, and not by where it lies: the answer is in the output.
+        if body.len() > limits::KEYS_BODY_BYTES_MAX {
+            return false;
+        }
         let mut ids: SmallVec<[(u64, usize); 4]> = SmallVec::new();
-        for segment in body.segments() {
-            let mut reader = EventReader::new(segment, ChecksumAlg::None);
+        for chunk in body.chunks() {
+            // Who writes the transaction will meet the same error.
+            let Ok(chunk) = chunk else { return false };
+            let mut reader = EventReader::new(&chunk, ChecksumAlg::None);
             loop {
                 match reader.next() {
                     Ok(Some(raw)) => {

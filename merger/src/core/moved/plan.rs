@@ -5,8 +5,13 @@
 //! nothing, else rows from further behind whose key nothing before them in their branch touches, deletes before others. Rows
 //! of one key never change places within a branch. So there is no order only if rows that change their key wait for each
 //! other in a ring.
+//!
+//! Where rows are too many to be known singly, only statements are taken; where statements are, whole branches.
 
-use super::rows::{Group, Work};
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+
+use super::rows::Work;
 
 /// Steps in which rows are taken singly. Each looks at all rows; real transactions need one or two.
 const ROW_STEPS_MAX: usize = 1000;
@@ -14,17 +19,44 @@ const ROW_STEPS_MAX: usize = 1000;
 /// What is written next.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Piece {
-    /// A statement.
+    /// A statement, or a run of them.
     Whole(usize),
     /// Some rows of a statement, in a statement of their own.
-    Rows(usize, Vec<usize>),
+    Rows(usize, Picked),
     /// What is left of a statement.
-    Rest(usize, Vec<usize>),
+    Rest(usize, Picked),
+}
+
+/// Rows of a statement, by their numbers.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Picked {
+    /// These.
+    Only(Vec<u64>),
+    /// All in a range but these.
+    But(Range<u64>, Vec<u64>),
+}
+
+impl Picked {
+    pub(super) fn contains(&self, row: u64) -> bool {
+        match self {
+            Self::Only(rows) => rows.binary_search(&row).is_ok(),
+            Self::But(range, rows) => range.contains(&row) && rows.binary_search(&row).is_err(),
+        }
+    }
+
+    /// Behind the last row that can be in it.
+    pub(super) fn end(&self) -> u64 {
+        match self {
+            Self::Only(rows) => rows.last().map_or(0, |row| row + 1),
+            Self::But(range, _) => range.end,
+        }
+    }
 }
 
 /// All statements and rows in their order. `None` if there is no order that does.
 pub(super) fn pieces(work: &Work) -> Option<Vec<Piece>> {
     let mut plan = Plan::new(work);
+    let row_steps = if work.knows_rows { ROW_STEPS_MAX } else { 0 };
     let mut steps = 0;
     loop {
         while plan.statement() {}
@@ -32,11 +64,38 @@ pub(super) fn pieces(work: &Work) -> Option<Vec<Piece>> {
             return Some(plan.out);
         }
         steps += 1;
-        let moved = steps < ROW_STEPS_MAX && (plan.beginnings() || plan.hoist());
+        let moved = steps <= row_steps && (plan.beginnings() || plan.hoist());
         if !moved {
             return None;
         }
     }
+}
+
+/// The branches in an order in which the first of each pair goes before the second, the least node first. `None` if there is
+/// no such order.
+pub(super) fn branches(count: usize, pairs: &BTreeSet<(usize, usize)>) -> Option<Vec<usize>> {
+    let mut left: BTreeSet<usize> = (0..count).collect();
+    let mut out = Vec::with_capacity(count);
+    while !left.is_empty() {
+        let waits = |then: usize| {
+            pairs
+                .iter()
+                .any(|(first, second)| *second == then && left.contains(first))
+        };
+        let next = left.iter().copied().find(|part| !waits(*part))?;
+        left.remove(&next);
+        out.push(next);
+    }
+    Some(out)
+}
+
+/// Rows of a statement that were taken singly.
+#[derive(Debug, Default)]
+struct Taken {
+    /// All before this one.
+    before: u64,
+    /// And these, in order.
+    rows: Vec<u64>,
 }
 
 struct Plan<'a> {
@@ -45,8 +104,8 @@ struct Plan<'a> {
     pending: Vec<u32>,
     /// For each group, the same, all its rows together.
     blocked: Vec<u32>,
-    /// For each group, whether rows of it were taken singly.
-    split: Vec<bool>,
+    /// Groups of which rows were taken singly.
+    split: BTreeMap<usize, Taken>,
     done: Vec<bool>,
     /// For each branch, its groups that are left.
     left: Vec<std::ops::Range<usize>>,
@@ -59,14 +118,14 @@ impl<'a> Plan<'a> {
             work,
             pending: vec![0; work.rows.len()],
             blocked: vec![0; work.groups.len()],
-            split: vec![false; work.groups.len()],
+            split: BTreeMap::new(),
             done: vec![false; work.rows.len()],
             left: Vec::new(),
             out: Vec::with_capacity(work.groups.len()),
         };
         for then in work.rows.iter().flat_map(|row| &row.before) {
-            plan.pending[*then] += 1;
-            plan.blocked[work.rows[*then].group] += 1;
+            plan.pending[*then as usize] += 1;
+            plan.blocked[work.rows[*then as usize].group] += 1;
         }
         let mut start = 0;
         for groups in work.groups.chunk_by(|a, b| a.part == b.part) {
@@ -93,32 +152,49 @@ impl<'a> Plan<'a> {
         else {
             return false;
         };
-        let rows = self.undone(&self.work.groups[group]);
+        let rows = self.undone(group);
         rows.iter().for_each(|row| self.finish(*row));
-        self.out.push(match self.split[group] {
-            false => Piece::Whole(group),
-            true => Piece::Rest(group, rows),
+        self.out.push(match self.split.remove(&group) {
+            None => Piece::Whole(group),
+            Some(taken) => Piece::Rest(group, Picked::But(taken.before..u64::MAX, taken.rows)),
         });
         true
     }
 
-    fn undone(&self, group: &Group) -> Vec<usize> {
-        group.rows.clone().filter(|row| !self.done[*row]).collect()
+    fn undone(&self, group: usize) -> Vec<usize> {
+        let rows = self.work.rows_of[group].clone();
+        rows.filter(|row| !self.done[*row]).collect()
     }
 
     fn finish(&mut self, row: usize) {
         self.done[row] = true;
         for then in &self.work.rows[row].before {
-            self.pending[*then] -= 1;
-            self.blocked[self.work.rows[*then].group] -= 1;
+            let then = *then as usize;
+            self.pending[then] -= 1;
+            self.blocked[self.work.rows[then].group] -= 1;
         }
     }
 
     /// Writes rows of one group.
-    fn take(&mut self, group: usize, rows: Vec<usize>) {
+    fn take(&mut self, group: usize, rows: &[usize]) {
         rows.iter().for_each(|row| self.finish(*row));
-        self.split[group] = true;
-        self.out.push(Piece::Rows(group, rows));
+        let numbers: Vec<u64> = rows.iter().map(|row| self.work.rows[*row].row).collect();
+        let taken = self.split.entry(group).or_default();
+        taken.rows.extend_from_slice(&numbers);
+        taken.rows.sort_unstable();
+        self.out.push(Piece::Rows(group, Picked::Only(numbers)));
+    }
+
+    /// Writes all rows of a group up to `last` that are left.
+    fn take_to(&mut self, group: usize, rows: &[usize], last: usize) {
+        rows.iter().for_each(|row| self.finish(*row));
+        let end = self.work.rows[last].row + 1;
+        let taken = self.split.entry(group).or_default();
+        let (before, behind) = (taken.rows.iter().copied()).partition(|row| *row < end);
+        let range = taken.before..end;
+        (taken.before, taken.rows) = (end, behind);
+        self.out
+            .push(Piece::Rows(group, Picked::But(range, before)));
     }
 
     /// Takes rows at the beginning of the first statement where that lets another branch go on.
@@ -127,7 +203,7 @@ impl<'a> Plan<'a> {
             let Some(group) = { left }.next() else {
                 continue;
             };
-            let mut rows = self.undone(&self.work.groups[group]);
+            let mut rows = self.undone(group);
             let ready = rows
                 .iter()
                 .take_while(|row| self.pending[**row] == 0)
@@ -136,9 +212,9 @@ impl<'a> Plan<'a> {
             let useful = rows
                 .iter()
                 .rposition(|row| !self.work.rows[*row].before.is_empty());
-            if let Some(last) = useful {
-                rows.truncate(last + 1);
-                self.take(group, rows);
+            if let Some(at) = useful {
+                rows.truncate(at + 1);
+                self.take_to(group, &rows, rows[at]);
                 return true;
             }
         }
@@ -151,14 +227,14 @@ impl<'a> Plan<'a> {
         [true, false].into_iter().any(|deletes| {
             let mut any = false;
             for group in self.left.clone().into_iter().flatten() {
-                let mut rows = self.undone(&self.work.groups[group]);
+                let mut rows = self.undone(group);
                 rows.retain(|row| {
                     let is_delete = self.work.rows[*row].is_delete;
                     is_delete == deletes && wanted[*row] && self.movable(*row)
                 });
                 if !rows.is_empty() {
                     any = true;
-                    self.take(group, rows);
+                    self.take(group, &rows);
                 }
             }
             any
@@ -172,10 +248,11 @@ impl<'a> Plan<'a> {
         let mut wanted_in = vec![0; self.work.keys.len()];
         for (row, item) in self.work.rows.iter().enumerate().rev() {
             let part = self.work.part_of(row) + 1;
-            let key_wanted = item.keys.iter().any(|key| wanted_in[*key] == part);
+            let key_wanted = item.keys.iter().any(|key| wanted_in[*key as usize] == part);
             if !self.done[row] && (key_wanted || !item.before.is_empty()) {
                 wanted[row] = true;
-                item.keys.iter().for_each(|key| wanted_in[*key] = part);
+                let keys = item.keys.iter();
+                keys.for_each(|key| wanted_in[*key as usize] = part);
             }
         }
         wanted
@@ -186,7 +263,8 @@ impl<'a> Plan<'a> {
         let part = self.work.part_of(row);
         self.pending[row] == 0
             && self.work.rows[row].keys.iter().all(|key| {
-                let acts = self.work.keys[*key].iter().map(|(other, _)| *other);
+                let acts = self.work.keys[*key as usize].iter();
+                let acts = acts.map(|other| *other as usize);
                 let mut own = acts.filter(|other| self.work.part_of(*other) == part);
                 own.find(|other| !self.done[*other]) == Some(row)
             })

@@ -1,6 +1,9 @@
 //! Tables in which a key can have moved. In: the branches. Out: the tables that lose keys in one branch and gain keys in
 //! another; for almost all transactions there are none.
 
+use std::io;
+
+use bytes::Bytes;
 use smallvec::SmallVec;
 use tributary_binlog::{
     ChecksumAlg, ColumnValue, EventReader, EventType, PrimaryKey, RawEvent, Row, RowsHeader,
@@ -9,11 +12,11 @@ use tributary_binlog::{
 use tributary_flow::Body;
 
 /// Schema and table.
-pub(super) type Name<'a> = (&'a [u8], &'a [u8]);
+pub(super) type Name = (Bytes, Bytes);
 
 /// What a branch does in a table.
-struct Touch<'a> {
-    name: Name<'a>,
+struct Touch {
+    name: Name,
     part: usize,
     /// The number rows events use at the moment.
     id: Option<u64>,
@@ -22,27 +25,50 @@ struct Touch<'a> {
     updates: bool,
 }
 
-/// The tables, sorted. `None` if there are none, or the bodies are not understood.
-pub(super) fn tables(parts: &[Body]) -> Option<SmallVec<[Name<'_>; 4]>> {
-    let mut touches: SmallVec<[Touch<'_>; 8]> = SmallVec::new();
+/// What is not understood, or cannot be read.
+#[derive(Debug)]
+pub(super) enum Unread {
+    /// It is left as it is: an error in a body is the encoder's to report.
+    Strange,
+    /// A spool file.
+    Io(io::Error),
+    /// It is understood; but no order was found, and not everything was looked at.
+    TooMany,
+}
+
+impl From<io::Error> for Unread {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+/// The tables, sorted. Without any there is nothing to do.
+pub(super) fn tables(parts: &[Body]) -> Result<SmallVec<[Name; 4]>, Unread> {
+    let mut touches: SmallVec<[Touch; 8]> = SmallVec::new();
     for (part, body) in parts.iter().enumerate() {
         scan(part, body, &mut touches)?;
     }
-    touches.sort_unstable_by_key(|touch| (touch.name, touch.part));
+    touches.sort_unstable_by(|a, b| (&a.name, a.part).cmp(&(&b.name, b.part)));
     let mut out = SmallVec::new();
     for table in touches.chunk_by_mut(|a, b| a.name == b.name) {
-        if possible(table, true) && (possible(table, false) || confirmed(parts, table)) {
-            out.extend(table.first().map(|touch| touch.name));
+        if possible(table, true) && (possible(table, false) || confirmed(parts, table)?) {
+            out.extend(table.first().map(|touch| touch.name.clone()));
         }
     }
-    (!out.is_empty()).then_some(out)
+    Ok(out)
 }
 
-fn scan<'a>(part: usize, body: &'a Body, touches: &mut SmallVec<[Touch<'a>; 8]>) -> Option<()> {
+fn scan(part: usize, body: &Body, touches: &mut SmallVec<[Touch; 8]>) -> Result<(), Unread> {
     let begin = touches.len();
-    for segment in body.segments() {
-        let mut reader = EventReader::new(segment, ChecksumAlg::None);
-        while let Some(raw) = reader.next().ok()? {
+    for chunk in body.chunks() {
+        let chunk = chunk?;
+        // What lies in memory stays there anyway; a block of a file shall not.
+        let keep = |bytes: &[u8]| match body.is_spooled() {
+            true => Bytes::copy_from_slice(bytes),
+            false => chunk.slice_ref(bytes),
+        };
+        let mut reader = EventReader::new(&chunk, ChecksumAlg::None);
+        while let Some(raw) = reader.next().map_err(|_| Unread::Strange)? {
             let Some(id) = table_id_of(raw.header.event_type, raw.body) else {
                 continue;
             };
@@ -52,16 +78,16 @@ fn scan<'a>(part: usize, body: &'a Body, touches: &mut SmallVec<[Touch<'a>; 8]>)
                 note(touch, raw.header.event_type);
                 continue;
             }
-            let map = TableMap::parse(raw.body).ok()?;
-            let name = (map.schema, map.table);
+            let map = TableMap::parse(raw.body).map_err(|_| Unread::Strange)?;
+            let is_named = |touch: &Touch| touch.name.0 == map.schema && touch.name.1 == map.table;
             // A number may come to mean another table.
             own.iter_mut()
                 .filter(|touch| touch.id == Some(id))
                 .for_each(|touch| touch.id = None);
-            match own.iter_mut().rev().find(|touch| touch.name == name) {
+            match own.iter_mut().rev().find(|touch| is_named(touch)) {
                 Some(touch) => touch.id = Some(id),
                 None => touches.push(Touch {
-                    name,
+                    name: (keep(map.schema), keep(map.table)),
                     part,
                     id: Some(id),
                     frees: false,
@@ -71,10 +97,10 @@ fn scan<'a>(part: usize, body: &'a Body, touches: &mut SmallVec<[Touch<'a>; 8]>)
             }
         }
     }
-    Some(())
+    Ok(())
 }
 
-fn note(touch: Option<&mut Touch<'_>>, event_type: EventType) {
+fn note(touch: Option<&mut Touch>, event_type: EventType) {
     let Some(touch) = touch else { return };
     match event_type {
         EventType::WRITE_ROWS | EventType::WRITE_ROWS_V1 => touch.takes = true,
@@ -84,9 +110,9 @@ fn note(touch: Option<&mut Touch<'_>>, event_type: EventType) {
 }
 
 /// Whether one branch may free what another takes. An update does both if it changes a key: `updates` assumes so.
-fn possible(table: &[Touch<'_>], updates: bool) -> bool {
-    let frees = |touch: &Touch<'_>| touch.frees || (updates && touch.updates);
-    let takes = |touch: &Touch<'_>| touch.takes || (updates && touch.updates);
+fn possible(table: &[Touch], updates: bool) -> bool {
+    let frees = |touch: &Touch| touch.frees || (updates && touch.updates);
+    let takes = |touch: &Touch| touch.takes || (updates && touch.updates);
     table.iter().filter(|free| frees(free)).any(|free| {
         let mut others = table.iter().filter(|take| takes(take));
         // Ends at the second: of two takers one is another branch.
@@ -95,46 +121,47 @@ fn possible(table: &[Touch<'_>], updates: bool) -> bool {
 }
 
 /// Looks whether the updates change keys.
-fn confirmed(parts: &[Body], table: &mut [Touch<'_>]) -> bool {
+fn confirmed(parts: &[Body], table: &mut [Touch]) -> Result<bool, Unread> {
     for touch in table.iter_mut().filter(|touch| touch.updates) {
-        if parts
-            .get(touch.part)
-            .is_some_and(|body| changes_keys(body, touch.name))
+        if let Some(body) = parts.get(touch.part)
+            && changes_keys(body, &touch.name)?
         {
             (touch.frees, touch.takes) = (true, true);
         }
     }
-    possible(table, false)
+    Ok(possible(table, false))
 }
 
-fn changes_keys(body: &Body, name: Name<'_>) -> bool {
-    let mut current: Option<TableMap<'_>> = None;
-    for segment in body.segments() {
-        let mut reader = EventReader::new(segment, ChecksumAlg::None);
+fn changes_keys(body: &Body, name: &Name) -> Result<bool, Unread> {
+    // The body of the Table_map that rows of the table refer to, and its number.
+    let mut current: Option<(Bytes, u64)> = None;
+    for chunk in body.chunks() {
+        let chunk = chunk?;
+        let mut reader = EventReader::new(&chunk, ChecksumAlg::None);
         while let Ok(Some(raw)) = reader.next() {
             if raw.header.event_type == EventType::TABLE_MAP {
                 match TableMap::parse(raw.body) {
-                    Ok(map) if (map.schema, map.table) == name => current = Some(map),
-                    Ok(map) if current.is_some_and(|c| c.table_id == map.table_id) => {
+                    Ok(map) if name.0 == map.schema && name.1 == map.table => {
+                        current = Some((chunk.slice_ref(raw.body), map.table_id));
+                    }
+                    Ok(map) if current.as_ref().is_some_and(|(_, id)| *id == map.table_id) => {
                         current = None;
                     }
                     _ => {}
                 }
             } else if raw.header.event_type.is_update_rows()
-                && let Some(map) = &current
-                && updates_keys(map, &raw)
+                && let Some((map, id)) = &current
+                && table_id_of(raw.header.event_type, raw.body) == Some(*id)
+                && TableMap::parse(map).is_ok_and(|map| updates_keys(&map, &raw))
             {
-                return true;
+                return Ok(true);
             }
         }
     }
-    false
+    Ok(false)
 }
 
 fn updates_keys(map: &TableMap<'_>, raw: &RawEvent<'_>) -> bool {
-    if table_id_of(raw.header.event_type, raw.body) != Some(map.table_id) {
-        return false;
-    }
     let Some(key) = map.primary_key() else {
         return false;
     };

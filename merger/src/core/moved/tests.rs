@@ -1,6 +1,8 @@
 //! Transactions of a sharded cluster, merged, against a set of rows that is as strict as a server.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use proptest::prelude::*;
@@ -8,9 +10,12 @@ use tributary_binlog::{
     ChecksumAlg, ColumnValue, EventReader, EventType, EventWriter, RowImage, RowsHeader, RowsWalk,
     TableMap, rows_flags,
 };
-use tributary_flow::Body;
+use tributary_flow::{Body, Spool, SpoolFiles, SpoolWriter};
 
-use super::{Parts, arrange};
+use super::acts::Acts;
+use super::rows::Caps;
+use super::shared::Unread;
+use super::{Arranged, Parts, arrange, reorder};
 
 /// (table, key) to value.
 type State = BTreeMap<(usize, u8), u8>;
@@ -156,8 +161,9 @@ fn statements(body: &Body) -> Vec<Statement> {
     let mut out = Vec::new();
     let mut map: Option<(TableMap<'_>, usize)> = None;
     let mut changes = Vec::new();
-    for segment in body.segments() {
-        let mut reader = EventReader::new(segment, ChecksumAlg::None);
+    let bytes = all_bytes(std::slice::from_ref(body));
+    {
+        let mut reader = EventReader::new(&bytes, ChecksumAlg::None);
         while let Some(raw) = reader.next().expect("whole events") {
             if raw.header.event_type == EventType::TABLE_MAP {
                 let parsed = TableMap::parse(raw.body).unwrap();
@@ -203,15 +209,15 @@ fn apply(parts: &[Body], state: &mut State) -> Result<(), String> {
 
 fn arranged(branches: &[Vec<Statement>]) -> Parts {
     let mut parts: Parts = branches.iter().map(|b| body(b, true)).collect();
-    arrange(&mut parts);
+    arrange(&mut parts, None).unwrap();
     parts
 }
 
 fn all_bytes(parts: &[Body]) -> Vec<u8> {
     parts
         .iter()
-        .flat_map(Body::segments)
-        .flat_map(|s| s.to_vec())
+        .flat_map(Body::chunks)
+        .flat_map(|chunk| chunk.unwrap().to_vec())
         .collect()
 }
 
@@ -289,13 +295,13 @@ fn the_usual_transaction_does_not_get_past_the_first_look() {
         &[one(Update((1, 1), (1, 2)))],
         &[one(Update((2, 1), (2, 2)))],
     );
-    assert!(super::shared::tables(&transfer).is_none());
+    assert!(super::shared::tables(&transfer).unwrap().is_empty());
     let inserts = bodies(&[one(Insert(1, 1))], &[one(Insert(2, 1))]);
-    assert!(super::shared::tables(&inserts).is_none());
+    assert!(super::shared::tables(&inserts).unwrap().is_empty());
     let other_table = bodies(&[one(Insert(1, 1))], &[(1, vec![Delete(1, 1)])]);
-    assert!(super::shared::tables(&other_table).is_none());
+    assert!(super::shared::tables(&other_table).unwrap().is_empty());
     let changed = bodies(&[one(Update((1, 1), (3, 1)))], &[one(Insert(1, 1))]);
-    assert!(super::shared::tables(&changed).is_some());
+    assert!(!super::shared::tables(&changed).unwrap().is_empty());
 }
 
 #[test]
@@ -303,7 +309,7 @@ fn without_primary_key_metadata_nothing_changes() {
     let branches = [vec![one(Insert(1, 9))], vec![one(Delete(1, 2))]];
     let plain: Parts = branches.iter().map(|b| body(b, false)).collect();
     let mut parts = plain.clone();
-    arrange(&mut parts);
+    arrange(&mut parts, None).unwrap();
     assert_eq!(all_bytes(&parts), all_bytes(&plain));
 }
 
@@ -394,7 +400,7 @@ fn damaged_bodies_are_left_as_they_are() {
         .chain([body(&[one(Delete(1, 1))], true)])
         .collect();
         let before = all_bytes(&parts);
-        arrange(&mut parts);
+        arrange(&mut parts, None).unwrap();
         assert_eq!(all_bytes(&parts), before, "cut at {cut}");
     }
 }
@@ -519,9 +525,125 @@ proptest! {
             return Err(TestCaseError::fail(format!("{e}\n{statements:?}")));
         }
         // Where two branches borrow a key after one another, it is the same row that stays.
-        prop_assert_eq!(state, end);
+        prop_assert_eq!(&state, &end);
         prop_assert_eq!(all_bytes(&arranged(&statements)), all_bytes(&parts));
+        // In files, with next to no memory, it is the same.
+        let spooled: Vec<Body> = (statements.iter())
+            .map(|b| spooled(&body(b, true)))
+            .collect();
+        let acts = Acts::with_memory(&Files, 64);
+        let (ordered, arranged) = reorder(&spooled, acts, Caps::DEFAULT, Some(&Files)).unwrap();
+        prop_assert_eq!(arranged, Arranged::Right);
+        let ordered = ordered.unwrap_or_else(|| spooled.iter().cloned().collect());
+        prop_assert_eq!(all_bytes(&ordered), all_bytes(&parts));
+        prop_assert!(ordered.iter().all(counts_right));
+        // Looked at less closely: right, or refused.
+        for caps in [
+            Caps { rows: 0, statements: 1000 },
+            Caps { rows: 0, statements: 0 },
+            Caps { rows: 3, statements: 4 },
+        ] {
+            let acts = Acts::with_memory(&Files, 64);
+            match reorder(&spooled, acts, caps, Some(&Files)) {
+                Ok((coarse, _)) => {
+                    let coarse = coarse.unwrap_or_else(|| spooled.iter().cloned().collect());
+                    let mut state = start.clone();
+                    if let Err(e) = apply(&coarse, &mut state) {
+                        return Err(TestCaseError::fail(format!("{caps:?}: {e}\n{statements:?}")));
+                    }
+                    prop_assert_eq!(&state, &end);
+                    prop_assert!(coarse.iter().all(counts_right));
+                }
+                Err(error) => prop_assert!(matches!(error, Unread::TooMany)),
+            }
+        }
     }
+}
+
+/// A file in memory.
+#[derive(Debug, Default)]
+struct File(Vec<u8>);
+
+impl Spool for File {
+    fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
+        let from = offset as usize;
+        let bytes = self.0.get(from..from + buf.len());
+        buf.copy_from_slice(bytes.ok_or(io::ErrorKind::UnexpectedEof)?);
+        Ok(())
+    }
+}
+
+impl SpoolWriter for File {
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.0.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn finish(self: Box<Self>) -> Arc<dyn Spool> {
+        Arc::new(*self)
+    }
+}
+
+#[derive(Debug)]
+struct Files;
+
+impl SpoolFiles for Files {
+    fn create(&self, _expected: u64) -> io::Result<Box<dyn SpoolWriter>> {
+        Ok(Box::<File>::default())
+    }
+}
+
+fn count(bytes: &[u8]) -> u64 {
+    let mut reader = EventReader::new(bytes, ChecksumAlg::None);
+    let mut events = 0;
+    while reader.next().unwrap().is_some() {
+        events += 1;
+    }
+    events
+}
+
+fn spooled(body: &Body) -> Body {
+    let bytes = all_bytes(std::slice::from_ref(body));
+    let (len, events) = (bytes.len() as u64, count(&bytes));
+    Body::spooled(Arc::new(File(bytes)), len, events)
+}
+
+/// Whether a body knows how many events it has.
+fn counts_right(body: &Body) -> bool {
+    let events = count(&all_bytes(std::slice::from_ref(body)));
+    body.counted_events().is_none_or(|n| n == events)
+}
+
+/// A whole table moves, in statements of many rows.
+#[test]
+fn many_rows_move_by_their_statements() {
+    let rows = |make: fn(u8) -> Change, keys: std::ops::Range<u8>| keys.map(make).collect();
+    let delete = |keys| (0, rows(|k| Delete(k, 1), keys));
+    let insert = |keys| (0, rows(|k| Insert(k, 1), keys));
+    let state: State = (0..200).map(|k| ((0, k), 1)).collect();
+    // Two nodes change places with each other.
+    let branches = [
+        vec![delete(0..100), insert(100..200)],
+        vec![delete(100..200), insert(0..100)],
+    ];
+    let parts: Vec<Body> = branches.iter().map(|b| spooled(&body(b, true))).collect();
+    let caps = |rows, statements| Caps { rows, statements };
+    for caps in [caps(1000, 1000), caps(10, 1000)] {
+        let acts = Acts::with_memory(&Files, 64);
+        let (out, _) = reorder(&parts, acts, caps, Some(&Files)).unwrap();
+        let out = out.unwrap();
+        let mut after = state.clone();
+        apply(&out, &mut after).unwrap();
+        assert_eq!(after, state);
+        assert!(out.iter().all(|b| b.is_spooled() && counts_right(b)));
+    }
+    let refused = reorder(&parts, Acts::new(None), caps(10, 1), None);
+    assert!(matches!(refused, Err(Unread::TooMany)));
+    // One way, whole branches will do.
+    let branches = [vec![insert(100..200)], vec![delete(100..200)]];
+    let parts: Vec<Body> = branches.iter().map(|b| body(b, true)).collect();
+    let (out, _) = reorder(&parts, Acts::new(None), caps(10, 1), None).unwrap();
+    apply(&out.unwrap(), &mut state.clone()).unwrap();
 }
 
 /// Lets neighbours in a branch that have nothing to do with each other change places.

@@ -1,133 +1,267 @@
 //! Pieces as bodies. In: the branches, taken apart, and the order of their pieces. Out: bodies for the encoder, to each of
-//! which table ids mean something of their own. Whole statements are slices of what came in.
+//! which table ids mean something of their own. Whole statements are slices of what came in; events that are put together anew
+//! lie in memory while they are few, else in a spool file.
+
+use std::io;
+use std::mem;
+use std::ops::Range;
 
 use bytes::Bytes;
 use tributary_binlog::{EventType, HEADER_LEN, rows_flags};
-use tributary_flow::Body;
+use tributary_flow::{Body, SpoolFiles, SpoolWriter, limits};
 
 use super::Parts;
-use super::plan::Piece;
-use super::rows::{Event, Group, Span, Work};
+use super::plan::{Picked, Piece};
+use super::rows::{Group, Work};
+use super::shared::{Name, Unread};
+use super::walk::{Event, walk};
 
 /// Offset of `event_size` in the common header.
-const SIZE_AT: std::ops::Range<usize> = 9..13;
+const SIZE_AT: Range<usize> = 9..13;
 /// Offset of the low byte of a rows event's flags, behind the table id.
 const ROWS_FLAGS_AT: usize = HEADER_LEN + 6;
+/// Bytes put together before they are handed on.
+const BLOCK: usize = 1 << 20;
 
 /// The pieces in their order.
-pub(super) fn bodies(parts: &[Body], work: &Work, pieces: &[Piece]) -> Parts {
-    let mut out = Parts::new();
+pub(super) fn bodies(
+    parts: &[Body],
+    tables: &[Name],
+    work: &Work,
+    pieces: &[Piece],
+    files: Option<&dyn SpoolFiles>,
+) -> Result<Parts, Unread> {
+    let mut out = Output {
+        bodies: Vec::new(),
+        made: 0,
+        files,
+        writer: None,
+        written: 0,
+    };
     let mut run = Run::default();
     for piece in pieces {
         match piece {
             Piece::Whole(group) => run.add(parts, &work.groups[*group], &mut out),
             Piece::Rows(group, rows) => {
                 run.end(parts, &mut out);
-                out.extend(some_rows(parts, work, &work.groups[*group], rows));
+                let group = &work.groups[*group];
+                some_rows(&parts[group.part], tables, group, rows, &mut out)?;
             }
             Piece::Rest(group, rows) => {
                 run.end(parts, &mut out);
-                out.extend(rest(parts, work, &work.groups[*group], rows));
+                let group = &work.groups[*group];
+                rest(&parts[group.part], tables, group, rows, &mut out)?;
             }
         }
     }
     run.end(parts, &mut out);
-    out
+    Ok(out.finish())
+}
+
+/// A part of a body.
+enum Stretch {
+    Body(Body),
+    /// Of the spool file, with so many events.
+    Spooled(Range<u64>, u64),
+}
+
+/// The bodies, and the file with what was put together for them.
+struct Output<'f> {
+    bodies: Vec<Vec<Stretch>>,
+    /// Bytes put together that are in memory.
+    made: usize,
+    files: Option<&'f dyn SpoolFiles>,
+    writer: Option<Box<dyn SpoolWriter>>,
+    written: u64,
+}
+
+impl Output<'_> {
+    /// Bytes that were put together, as a stretch.
+    fn keep(&mut self, bytes: Vec<u8>, events: u64) -> io::Result<Stretch> {
+        if self.made + bytes.len() <= limits::MOVED_MADE_BYTES_MAX {
+            self.made += bytes.len();
+            return Ok(Stretch::Body(Body::new(Bytes::from(bytes))));
+        }
+        if self.writer.is_none() {
+            let Some(files) = self.files else {
+                return Ok(Stretch::Body(Body::new(Bytes::from(bytes))));
+            };
+            self.writer = Some(files.create(0)?);
+        }
+        if let Some(writer) = &mut self.writer {
+            writer.append(&bytes)?;
+        }
+        let at = self.written;
+        self.written += bytes.len() as u64;
+        Ok(Stretch::Spooled(at..self.written, events))
+    }
+
+    fn finish(self) -> Parts {
+        let file = self.writer.map(SpoolWriter::finish);
+        let whole = file.map(|file| Body::spooled(file, self.written, 0));
+        let mut parts = Parts::new();
+        for stretches in self.bodies {
+            let mut body = Body::default();
+            for stretch in stretches {
+                match (stretch, &whole) {
+                    (Stretch::Body(part), _) => body.append(part),
+                    (Stretch::Spooled(range, events), Some(whole)) => {
+                        body.append(whole.slice(range, events));
+                    }
+                    (Stretch::Spooled(..), None) => {}
+                }
+            }
+            parts.push(body);
+        }
+        parts
+    }
 }
 
 /// Whole statements of one branch, one behind the other.
 #[derive(Default)]
 struct Run {
     part: usize,
-    spans: Vec<Span>,
+    stretches: Vec<(Range<u64>, u64)>,
 }
 
 impl Run {
-    fn add(&mut self, parts: &[Body], group: &Group, out: &mut Parts) {
+    fn add(&mut self, parts: &[Body], group: &Group, out: &mut Output<'_>) {
         if self.part != group.part {
             self.end(parts, out);
             self.part = group.part;
         }
-        for Event { span, .. } in &group.events {
-            match self.spans.last_mut() {
-                Some(last)
-                    if last.segment == span.segment && last.bytes.end == span.bytes.start =>
-                {
-                    last.bytes.end = span.bytes.end;
-                }
-                _ => self.spans.push(span.clone()),
+        match self.stretches.last_mut() {
+            Some((last, events)) if last.end == group.range.start => {
+                last.end = group.range.end;
+                *events += group.events;
             }
+            _ => self.stretches.push((group.range.clone(), group.events)),
         }
     }
 
-    fn end(&mut self, parts: &[Body], out: &mut Parts) {
-        if self.spans.is_empty() {
+    fn end(&mut self, parts: &[Body], out: &mut Output<'_>) {
+        if self.stretches.is_empty() {
             return;
         }
-        let mut body = Body::default();
-        let segments = parts[self.part].segments();
-        for span in self.spans.drain(..) {
-            body.push(segments[span.segment].slice(span.bytes));
-        }
-        out.push(body);
+        let stretches = self.stretches.drain(..);
+        let body = stretches
+            .map(|(range, events)| Stretch::Body(parts[self.part].slice(range, events)))
+            .collect();
+        out.bodies.push(body);
     }
-}
-
-fn bytes_of<'a>(parts: &'a [Body], group: &Group, event: &Event) -> &'a [u8] {
-    &parts[group.part].segments()[event.span.segment][event.span.bytes.clone()]
 }
 
 /// A statement of some rows, with the Table_maps they need.
-fn some_rows(parts: &[Body], work: &Work, group: &Group, rows: &[usize]) -> Option<Body> {
-    let mut out = Statement::default();
-    let of_event = |a: &usize, b: &usize| work.rows[*a].event == work.rows[*b].event;
-    let mut maps: Vec<usize> = (rows.iter())
-        .filter_map(|row| group.events[work.rows[*row].event].map)
-        .collect();
-    maps.sort_unstable();
-    maps.dedup();
+fn some_rows(
+    body: &Body,
+    tables: &[Name],
+    group: &Group,
+    picked: &Picked,
+    out: &mut Output<'_>,
+) -> Result<(), Unread> {
+    let mut maps: Vec<Range<u64>> = Vec::new();
+    over(body, tables, group, picked, &mut |event| {
+        if picks(event, picked)
+            && let Some(map) = &event.map
+            && !maps.contains(map)
+        {
+            maps.push(map.clone());
+        }
+        Ok(())
+    })?;
+    maps.sort_unstable_by_key(|map| map.start);
+    let mut statement = Statement::new(body, out);
     for map in maps {
-        out.copy(bytes_of(parts, group, &group.events[map]));
+        statement.copy(map)?;
     }
-    for rows in rows.chunk_by(of_event) {
-        let event = &group.events[work.rows[*rows.first()?].event];
-        out.rows(bytes_of(parts, group, event), work, rows);
-    }
-    out.body(true)
+    over(body, tables, group, picked, &mut |event| {
+        if picks(event, picked) {
+            statement.rows(event, picked)?;
+        }
+        Ok(())
+    })?;
+    statement.end(true)
 }
 
-/// A statement without the rows that were taken out of it; `rows` are left.
-fn rest(parts: &[Body], work: &Work, group: &Group, rows: &[usize]) -> Option<Body> {
-    let left = |event: &Event| {
-        let begin = rows.partition_point(|row| *row < event.rows.start);
-        let end = rows.partition_point(|row| *row < event.rows.end);
-        &rows[begin..end]
-    };
-    let gone = |event: &Event| !event.rows.is_empty() && left(event).is_empty();
-    let mut events = group
-        .events
-        .iter()
-        .filter(|event| event.event_type.is_rows());
-    let has_rows = events.any(|event| event.map.is_some() && !gone(event));
-    let mut out = Statement::default();
-    let mut ended = false;
-    for event in &group.events {
-        let bytes = bytes_of(parts, group, event);
-        if event.event_type.is_rows() {
-            ended |= bytes[ROWS_FLAGS_AT] & rows_flags::STMT_END as u8 != 0;
-            if !has_rows || gone(event) {
-                continue;
-            }
-            if event.rows.is_empty() {
-                out.whole_rows(bytes);
+/// Walks over a statement as far as rows are picked.
+fn over(
+    body: &Body,
+    tables: &[Name],
+    group: &Group,
+    picked: &Picked,
+    each: &mut dyn FnMut(&Event<'_>) -> Result<(), Unread>,
+) -> Result<(), Unread> {
+    let mut is_past = false;
+    let walked = walk(
+        body,
+        group.range.clone(),
+        tables,
+        group.first_row,
+        &mut |event| {
+            each(event)?;
+            let rows = event.rows.as_ref();
+            is_past = rows.is_some_and(|rows| rows.numbers.end >= picked.end());
+            // The rest of a large statement need not be read.
+            if is_past {
+                Err(Unread::Strange)
             } else {
-                out.rows(bytes, work, left(event));
+                Ok(())
+            }
+        },
+    );
+    match walked {
+        Err(Unread::Strange) if is_past => Ok(()),
+        walked => walked.map(drop),
+    }
+}
+
+/// Whether any row of an event is picked.
+fn picks(event: &Event<'_>, picked: &Picked) -> bool {
+    let rows = event.rows.as_ref();
+    rows.is_some_and(|rows| rows.numbers.clone().any(|row| picked.contains(row)))
+}
+
+/// A statement without the rows that were taken out of it; `left` are left.
+fn rest(
+    body: &Body,
+    tables: &[Name],
+    group: &Group,
+    left: &Picked,
+    out: &mut Output<'_>,
+) -> Result<(), Unread> {
+    let gone = |event: &Event<'_>| {
+        let rows = event.rows.as_ref();
+        rows.is_some_and(|rows| !rows.numbers.is_empty()) && !picks(event, left)
+    };
+    let all = |event: &Event<'_>| {
+        let rows = event.rows.as_ref();
+        rows.is_none_or(|rows| rows.numbers.clone().all(|row| left.contains(row)))
+    };
+    let mut has_rows = false;
+    let range = || group.range.clone();
+    walk(body, range(), tables, group.first_row, &mut |event| {
+        has_rows |= event.map.is_some() && !gone(event);
+        Ok(())
+    })?;
+    let mut ended = false;
+    let mut statement = Statement::new(body, out);
+    walk(body, range(), tables, group.first_row, &mut |event| {
+        if event.event_type.is_rows() {
+            ended |= event.ends;
+            if !has_rows || gone(event) {
+                return Ok(());
+            }
+            if all(event) {
+                statement.whole_rows(event)?;
+            } else {
+                statement.rows(event, left)?;
             }
         } else if has_rows || !opens(event.event_type) {
-            out.copy(bytes);
+            statement.copy(event.range.clone())?;
         }
-    }
-    out.body(ended)
+        Ok(())
+    })?;
+    statement.end(ended)
 }
 
 /// Whether an event stands before the rows of a statement and says nothing without them.
@@ -135,47 +269,130 @@ fn opens(event_type: EventType) -> bool {
     matches!(event_type, EventType::TABLE_MAP | EventType::ROWS_QUERY)
 }
 
-/// A statement that is put together anew.
-#[derive(Default)]
-struct Statement {
-    bytes: Vec<u8>,
-    last_rows: Option<usize>,
+/// A rows event that may be the last of its statement.
+enum Held {
+    /// As it came, and whether it ends a statement.
+    As(Range<u64>, bool),
+    Made(Vec<u8>),
 }
 
-impl Statement {
-    fn copy(&mut self, event: &[u8]) {
-        self.bytes.extend_from_slice(event);
-    }
+/// A statement that is put together anew.
+struct Statement<'a, 'o, 'f> {
+    body: &'a Body,
+    out: &'o mut Output<'f>,
+    stretches: Vec<Stretch>,
+    /// Events as they came that are not in `stretches` yet, and how many.
+    run: (Range<u64>, u64),
+    /// Events put together that are not in `stretches` yet, and how many; behind `run`, of which one is empty.
+    made: (Vec<u8>, u64),
+    held: Option<Held>,
+}
 
-    fn whole_rows(&mut self, event: &[u8]) {
-        let at = self.bytes.len();
-        self.copy(event);
-        self.bytes[at + ROWS_FLAGS_AT] &= !(rows_flags::STMT_END as u8);
-        self.last_rows = Some(at);
-    }
-
-    /// An event with some of its rows.
-    fn rows(&mut self, event: &[u8], work: &Work, rows: &[usize]) {
-        let at = self.bytes.len();
-        let all = rows.first().map_or(0, |row| {
-            let item = &work.rows[*row];
-            let first = work.groups[item.group].events[item.event].rows.start;
-            work.rows[first].bytes.start
-        });
-        self.whole_rows(&event[..all]);
-        for row in rows {
-            self.bytes
-                .extend_from_slice(&event[work.rows[*row].bytes.clone()]);
+impl<'a, 'o, 'f> Statement<'a, 'o, 'f> {
+    fn new(body: &'a Body, out: &'o mut Output<'f>) -> Self {
+        Self {
+            body,
+            out,
+            stretches: Vec::new(),
+            run: (0..0, 0),
+            made: (Vec::new(), 0),
+            held: None,
         }
-        let size = (self.bytes.len() - at) as u32;
-        self.bytes[at..][SIZE_AT].copy_from_slice(&size.to_le_bytes());
     }
 
-    /// The statement; its last rows event ends it, if it `ends`. `None` if nothing is in it.
-    fn body(mut self, ends: bool) -> Option<Body> {
-        if let Some(at) = self.last_rows.filter(|_| ends) {
-            self.bytes[at + ROWS_FLAGS_AT] |= rows_flags::STMT_END as u8;
+    /// An event as it came.
+    fn copy(&mut self, range: Range<u64>) -> Result<(), Unread> {
+        self.let_go(false)?;
+        self.take(range)
+    }
+
+    fn whole_rows(&mut self, event: &Event<'_>) -> Result<(), Unread> {
+        self.let_go(false)?;
+        self.held = Some(Held::As(event.range.clone(), event.ends));
+        Ok(())
+    }
+
+    /// An event with the picked ones of its rows.
+    fn rows(&mut self, event: &Event<'_>, picked: &Picked) -> Result<(), Unread> {
+        self.let_go(false)?;
+        let Some(rows) = &event.rows else {
+            return Ok(());
+        };
+        let mut at = rows.at;
+        let mut bytes = event.bytes.get(..at).unwrap_or_default().to_vec();
+        for (number, row) in rows.numbers.clone().zip(rows.walk.clone()) {
+            let row = row.map_err(|_| Unread::Strange)?;
+            let end = at + row.bytes.len();
+            if picked.contains(number) {
+                bytes.extend_from_slice(event.bytes.get(at..end).unwrap_or_default());
+            }
+            at = end;
         }
-        (!self.bytes.is_empty()).then(|| Body::new(Bytes::from(self.bytes)))
+        let size = (bytes.len() as u32).to_le_bytes();
+        if let Some(slot) = bytes.get_mut(SIZE_AT) {
+            slot.copy_from_slice(&size);
+        }
+        self.held = Some(Held::Made(bytes));
+        Ok(())
+    }
+
+    /// Writes the rows event that was held back.
+    fn let_go(&mut self, ends: bool) -> Result<(), Unread> {
+        let mut bytes = match self.held.take() {
+            None => return Ok(()),
+            Some(Held::As(range, as_it_is)) if as_it_is == ends => return self.take(range),
+            Some(Held::As(range, _)) => self.body.read(range)?.to_vec(),
+            Some(Held::Made(bytes)) => bytes,
+        };
+        if let Some(flags) = bytes.get_mut(ROWS_FLAGS_AT) {
+            *flags &= !(rows_flags::STMT_END as u8);
+            *flags |= if ends { rows_flags::STMT_END as u8 } else { 0 };
+        }
+        self.flush_run();
+        self.made.0.extend_from_slice(&bytes);
+        self.made.1 += 1;
+        if self.made.0.len() >= BLOCK {
+            self.flush_made()?;
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, range: Range<u64>) -> Result<(), Unread> {
+        self.flush_made()?;
+        if self.run.0.end != range.start {
+            self.flush_run();
+            self.run.0.start = range.start;
+        }
+        self.run.0.end = range.end;
+        self.run.1 += 1;
+        Ok(())
+    }
+
+    fn flush_run(&mut self) {
+        let (range, events) = mem::replace(&mut self.run, (0..0, 0));
+        if events > 0 {
+            let body = self.body.slice(range, events);
+            self.stretches.push(Stretch::Body(body));
+        }
+    }
+
+    fn flush_made(&mut self) -> Result<(), Unread> {
+        let (bytes, events) = mem::take(&mut self.made);
+        if events > 0 {
+            let stretch = self.out.keep(bytes, events)?;
+            self.stretches.push(stretch);
+        }
+        Ok(())
+    }
+
+    /// The statement is complete; its last rows event ends it, if it `ends`.
+    fn end(mut self, ends: bool) -> Result<(), Unread> {
+        self.let_go(ends)?;
+        self.flush_run();
+        self.flush_made()?;
+        if !self.stretches.is_empty() {
+            self.out.bodies.push(self.stretches);
+        }
+        Ok(())
     }
 }
