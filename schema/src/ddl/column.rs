@@ -8,7 +8,7 @@ use crate::charset::{Charset, Collation};
 use crate::lex::TokenKind;
 use crate::table::{
     BlobSize, Check, Column, DataType, DefaultValue, ForeignKey, Generated, GeometryKind, Key,
-    KeyKind, KeyPart, KeyPartOf,
+    KeyKind,
 };
 
 /// A column as a statement writes it.
