@@ -103,14 +103,6 @@ mutants! {
     CountTwice,
     /// Merger: a commit without a timestamp does not take that of its sibling.
     IgnoreSibling,
-    /// Merger: where a node joined is forgotten: what it prepared before, it may not commit at an old TSO.
-    ForgetJoin,
-    /// Joining: a node joins where it was some time ago.
-    JoinEarly,
-    /// Joining: what is prepared where a node joins counts as done.
-    JoinForgetsPrepared,
-    /// Leaving: what a node still has is not waited for.
-    LeaveUndrained,
 }
 
 #[cfg(feature = "mutants")]

@@ -124,7 +124,7 @@ impl Merger {
 
     /// Whether a branch was prepared before its node joined, and is committed at a TSO that had been passed then.
     fn siblings_are_gone(&self, node: NodeId, xid: &XaXid, tso: Tso) -> bool {
-        let joined = self.joined(node).filter(|_| !mutant(Mutant::ForgetJoin));
+        let joined = self.joined(node);
         let stands_on = self.nodes[node.index()].stands_on(xid);
         joined.is_some_and(|joined| tso <= joined && stands_on <= Some(joined))
     }

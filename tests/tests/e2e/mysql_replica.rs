@@ -155,6 +155,7 @@ async fn bank(world: &World, seed: u64, seconds: u64) -> Result<Arc<Bank>> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "has not run yet"]
 async fn replicas_and_mysqlbinlog_follow_in_every_way() -> Result<()> {
     let mut world = stage().await?;
     let attached = attach(&world).await?;

@@ -30,7 +30,7 @@ const WORKERS: u64 = 4;
 /// How long the merged stream may pause at a change. The machine of a test may be busy with others: what it was is printed.
 fn pause_max() -> u64 {
     let set = std::env::var("TRIBUTARY_PAUSE_MS").ok();
-    set.and_then(|ms| ms.parse().ok()).unwrap_or(10_000)
+    set.and_then(|ms| ms.parse().ok()).unwrap_or(1_000)
 }
 
 /// Where each account is. Held for reading by whoever uses one, for writing by whoever moves one.

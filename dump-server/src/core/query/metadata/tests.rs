@@ -323,7 +323,7 @@ fn show_statements_read_the_catalog() {
     assert!(lines(&mut c, "SHOW COLLATION WHERE Charset = 'latin1'").len() > 1);
     assert_eq!(
         lines(&mut c, "SHOW CHARACTER SET LIKE 'utf8mb4'"),
-        ["utf8mb4|utf8mb4|utf8mb4_0900_ai_ci|4"]
+        ["utf8mb4|UTF-8 Unicode|utf8mb4_0900_ai_ci|4"]
     );
     assert_eq!(c.error("SHOW CREATE TABLE shop._nosuch").0, 1146);
     assert_eq!(c.error("SHOW TABLES FROM nosuch").0, 1049);
