@@ -252,6 +252,7 @@ async fn binlogs_purged_too_early_and_brought_back() {
     let progress = NodeProgress {
         emitted: emitted.clone(),
         before_start: GtidSet::new(),
+        ..NodeProgress::default()
     };
     let mut rig = Rig::spawn(server.config(), Some(progress));
     let text = rig.state("halted").await;

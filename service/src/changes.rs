@@ -360,26 +360,27 @@ impl Supervisor {
     /// Waits until everything that a node has executed is merged and durable.
     async fn drained(&self, config: &CollectorConfig, deadline: Instant) -> Result<(), String> {
         let progress = self.progress();
+        let (executed, _) = gtid_sets(config).await.map_err(|e| {
+            format!(
+                "{} can not be asked what it still has: {e}. If it is lost, remove it with --force",
+                config.name
+            )
+        })?;
         loop {
-            let (executed, _) = gtid_sets(config).await.map_err(|e| {
-                format!("{} can not be asked what it still has: {e}. If it is lost, remove it with --force", config.name)
-            })?;
-            loop {
-                let read = emitted(&progress.borrow(), &config.name);
-                if executed.is_subset(&read) {
-                    return Ok(());
-                }
-                if Instant::now() >= deadline {
-                    let missing = minus(&executed, &read).to_text_oneline();
-                    let waits = self.blocked().join("; ");
-                    return Err(format!(
-                        "{} has transactions that are not merged: {missing}. The merge waits for: {waits}. Finish what is prepared \
-                         (XA COMMIT or XA ROLLBACK), or give it more time with --timeout",
-                        config.name
-                    ));
-                }
-                sleep(LOOK).await;
+            let read = emitted(&progress.borrow(), &config.name);
+            if executed.is_subset(&read) {
+                return Ok(());
             }
+            if Instant::now() >= deadline {
+                let missing = minus(&executed, &read).to_text_oneline();
+                let waits = self.blocked().join("; ");
+                return Err(format!(
+                    "{} has transactions that are not merged: {missing}. The merge waits for: {waits}. Finish what is prepared \
+                     (XA COMMIT or XA ROLLBACK), or give it more time with --timeout",
+                    config.name
+                ));
+            }
+            sleep(LOOK).await;
         }
     }
 }

@@ -3,7 +3,7 @@
 //! In: the command line. Out: a request; what the service did, or why not, as text. Passwords do not travel: the service reads
 //! them from its own environment or files.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -76,9 +76,9 @@ impl Definition {
         let mut table = json!({"name": self.name, "url": self.url});
         let texts = [
             ("password_env", self.password_env.clone()),
-            ("password_file", self.password_file.as_ref().map(text)),
+            ("password_file", self.password_file.as_deref().map(text)),
             ("tls", self.tls.clone()),
-            ("tls_ca", self.tls_ca.as_ref().map(text)),
+            ("tls_ca", self.tls_ca.as_deref().map(text)),
             ("start", self.start.clone()),
         ];
         for (key, value) in texts {
@@ -93,7 +93,7 @@ impl Definition {
     }
 }
 
-fn text(path: &PathBuf) -> String {
+fn text(path: &Path) -> String {
     path.display().to_string()
 }
 

@@ -180,7 +180,7 @@ async fn replicas_and_mysqlbinlog_follow_in_every_way() -> Result<()> {
     acknowledged(&world).await?;
     let files = binlogs(&world.service.data_dir())?;
     ensure!(files.len() > 4, "{files:?} are few");
-    copy.is_the_log(&world, &files).await?;
+    copy.follows_the_log(&world, &files).await?;
     copied_by_mysqlbinlog(&world, &files).await?;
     world.no_errors_logged()
 }
@@ -272,7 +272,7 @@ impl Follower {
         Ok(Self { process, dir })
     }
 
-    async fn is_the_log(mut self, world: &World, files: &[String]) -> Result<()> {
+    async fn follows_the_log(mut self, world: &World, files: &[String]) -> Result<()> {
         let deadline = Instant::now() + CATCH_UP;
         for file in files {
             while !same_file(

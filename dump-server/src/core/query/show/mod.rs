@@ -131,7 +131,10 @@ pub(super) fn status_rows(env: Env<'_>) -> Vec<(&'static str, String)> {
     let (version, cipher) = tls.map_or(("", ""), |e| (e.version, e.cipher.as_str()));
     rows.push(("Ssl_version", version.to_owned()));
     rows.push(("Ssl_cipher", cipher.to_owned()));
-    let compression = env.session.compression.map(|a| a.shown());
+    let compression = env
+        .session
+        .compression
+        .map(crate::wire::compress::Algorithm::shown);
     let on = if compression.is_some() { "ON" } else { "OFF" };
     let (algorithm, level) = compression.unwrap_or(("", 0));
     rows.push(("Compression", on.to_owned()));
