@@ -200,7 +200,7 @@ impl std::fmt::Debug for PayloadChunks<'_> {
 }
 
 impl PayloadChunks<'_> {
-    /// Whole events, one behind the other, without checksums, with a `log_pos` of 0: about [`STEP`] bytes, or one event that is
+    /// Whole events, one behind the other, without checksums, with a `log_pos` of 0: about `STEP` bytes, or one event that is
     /// larger. What is no whole event at the end comes as it is. `None` behind the last.
     ///
     /// # Errors
