@@ -135,7 +135,7 @@ async fn fences_are_passed_when_everything_before_them_has_come() {
     config.heartbeat = Duration::from_secs(600);
     let progress = NodeProgress {
         emitted: server.executed().await,
-        before_start: GtidSet::new(),
+        ..NodeProgress::default()
     };
     let mut rig = Rig::spawn(config, Some(progress));
     let fence = rig.fence(3).await.expect("the node is there");
@@ -191,7 +191,7 @@ async fn a_killed_node_is_read_on_without_loss_or_doubles() {
     some.union(&format!("{uuid}:1-20").parse().unwrap());
     let progress = NodeProgress {
         emitted: some.clone(),
-        before_start: GtidSet::new(),
+        ..NodeProgress::default()
     };
     let mut rig = Rig::spawn(server.config(), Some(progress));
     let rest = rig.read_all(&some, &executed).await;
@@ -488,6 +488,7 @@ async fn a_node_that_cannot_go_on_from_here_halts_with_the_exact_sets() {
     let progress = NodeProgress {
         emitted: set("3-5"),
         before_start: set("1-2"),
+        ..NodeProgress::default()
     };
     let rig = Rig::spawn(server.config(), Some(progress));
     let text = rig.state("halted").await;

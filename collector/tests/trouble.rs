@@ -251,7 +251,7 @@ async fn binlogs_purged_too_early_and_brought_back() {
     let emitted: GtidSet = format!("{uuid}:1-3").parse().unwrap();
     let progress = NodeProgress {
         emitted: emitted.clone(),
-        before_start: GtidSet::new(),
+        ..NodeProgress::default()
     };
     let mut rig = Rig::spawn(server.config(), Some(progress));
     let text = rig.state("halted").await;

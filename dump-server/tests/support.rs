@@ -204,7 +204,7 @@ impl Growing {
     fn write(&mut self, txns: Vec<GlobalTxn>) {
         let batch = MergedBatch {
             txns,
-            checkpoint: Checkpoint::default(),
+            ..MergedBatch::default()
         };
         self.writer.append(&batch).unwrap();
         self.writer.commit().unwrap();

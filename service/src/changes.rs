@@ -453,7 +453,10 @@ impl Turn {
 }
 
 fn emitted(checkpoint: &Checkpoint, node: &str) -> GtidSet {
-    checkpoint.nodes.get(node).map(done).unwrap_or_default()
+    let progress = checkpoint.nodes.get(node);
+    let all = progress.map(done).unwrap_or_default();
+    // A branch that is kept is received, and not merged.
+    progress.map_or(all.clone(), |p| minus(&all, &p.kept))
 }
 
 fn minus(a: &GtidSet, b: &GtidSet) -> GtidSet {

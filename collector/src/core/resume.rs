@@ -168,6 +168,7 @@ mod tests {
         let progress = NodeProgress {
             emitted: set("41-60"),
             before_start: set("1-40"),
+            ..NodeProgress::default()
         };
         assert_eq!(done(&progress), set("1-60"));
     }
