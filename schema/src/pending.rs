@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ddl::{Effect, Kind, Unit};
+use crate::ddl::{Effect, Kind, Session, Statement, Unit};
 
 /// A physical table on a node; for statements about databases and the like, the node alone with empty names.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -39,8 +39,12 @@ pub enum Verdict {
 struct Entry {
     schema: String,
     sql: String,
+    /// The logical database, for statements without tables.
+    database: String,
     contract: bool,
     removes_rows: bool,
+    /// Whoever has had it is gone.
+    drops: bool,
     tables: Vec<(String, String)>,
     renamed: Vec<(String, String)>,
     /// How often each has had it, less what all have had. A list, because JSON has no keys of several parts.
@@ -75,10 +79,17 @@ pub struct Pending {
 }
 
 impl Pending {
-    /// `unit` came from `node` with commit time `time` (µs). `all` are the physical tables that make up the logical ones, on all
-    /// nodes (for statements without tables: the nodes); a statement that
-    /// [`crate::History::is_satisfied`] answers true for is not observed: it makes a further part of a logical table.
-    pub fn observe(&mut self, unit: &Unit, node: &str, all: &[Participant], time: u64) -> Verdict {
+    /// `who` has had `unit` with commit time `time` (µs). `all` are the physical tables that make up the logical ones, on all
+    /// nodes (for statements without tables: the databases); a statement that
+    /// [`crate::History::is_satisfied`] answers true for is not observed unless it [follows](Self::is_behind): it makes a
+    /// further part of a logical table.
+    pub fn observe(
+        &mut self,
+        unit: &Unit,
+        who: &Participant,
+        all: &[Participant],
+        time: u64,
+    ) -> Verdict {
         if matches!(unit.effect, Effect::NodeLocal | Effect::Account) {
             return Verdict::Dropped;
         }
@@ -87,14 +98,11 @@ impl Pending {
             .open
             .entry(unit.identity.clone())
             .or_insert_with(|| Entry::new(unit, contract, time));
-        let who = participant(unit, node);
-        entry.add(&who);
-        // Of copies, one is taken: nobody waits for the others.
-        let copies = unit.targets.iter().any(|t| t.broadcast);
-        let others = all.iter().filter(|p| !copies || p.node == node);
+        entry.add(who);
+        let others = all.iter();
         let least = others
             .clone()
-            .chain([&who])
+            .chain([who])
             .map(|p| entry.count(p))
             .min()
             .unwrap_or(0);
@@ -102,18 +110,80 @@ impl Pending {
         let due = if contract { least } else { most };
         let verdict = if due > entry.emitted {
             Verdict::Emit
-        } else if contract && entry.emitted < entry.count(&who) {
+        } else if contract && entry.emitted < entry.count(who) {
             Verdict::Wait
         } else {
             Verdict::Absorbed
         };
         entry.emitted = entry.emitted.max(due);
-        if others.chain([&who]).all(|p| entry.count(p) == most) {
+        if others.chain([who]).all(|p| entry.count(p) == most) {
             self.open.remove(&unit.identity);
         } else if least > 0 {
             entry.settle(least, time);
         }
         verdict
+    }
+
+    /// Whether others have had this statement more often than `who`: its next occurrence there belongs to one of theirs.
+    #[must_use]
+    pub fn is_behind(&self, identity: &str, who: &Participant) -> bool {
+        self.open.get(identity).is_some_and(|entry| {
+            let own = entry.count(who);
+            entry.counts.iter().any(|(_, n)| *n > own)
+        })
+    }
+
+    /// A physical table has come to be, with a definition of its own: it counts as having had the statements that `has_had` says
+    /// its definition holds already.
+    pub fn born(
+        &mut self,
+        who: &Participant,
+        logical: &(String, String),
+        has_had: &dyn Fn(&Statement) -> bool,
+    ) {
+        for entry in self
+            .open
+            .values_mut()
+            .filter(|e| e.tables.contains(logical))
+        {
+            let session = Session::in_schema(&entry.schema);
+            let most = entry.counts.iter().map(|(_, n)| *n).max().unwrap_or(0);
+            if entry.count(who) < most && has_had(&Statement::parse(&entry.sql, session)) {
+                entry.counts.retain(|(p, _)| p != who);
+                entry.counts.push((who.clone(), most));
+            }
+        }
+    }
+
+    /// A physical table is called something else now.
+    pub fn renamed(&mut self, from: &Participant, to: &Participant) {
+        for entry in self.open.values_mut() {
+            entry.counts.retain(|(p, _)| p != to);
+            for (p, _) in entry.counts.iter_mut().filter(|(p, _)| p == from) {
+                p.clone_from(to);
+            }
+        }
+    }
+
+    /// A logical table is called something else from here on.
+    pub fn relabel(&mut self, from: &(String, String), to: &(String, String)) {
+        for (identity, mut entry) in std::mem::take(&mut self.open) {
+            let mut identity = identity;
+            if entry.tables.contains(from) {
+                let session = Session::in_schema(&entry.schema);
+                let (a, b) = (
+                    (from.0.as_str(), from.1.as_str()),
+                    (to.0.as_str(), to.1.as_str()),
+                );
+                let statement = Statement::parse(&entry.sql, session).with_table(a, b);
+                statement.sql().clone_into(&mut entry.sql);
+                identity = statement.identity();
+                for table in entry.tables.iter_mut().filter(|t| *t == from) {
+                    table.clone_from(to);
+                }
+            }
+            self.open.entry(identity).or_insert(entry);
+        }
     }
 
     /// Columns that a physical table calls by their new names already, while the logical table has the old ones: (old, new).
@@ -135,7 +205,7 @@ impl Pending {
         entry.map(|e| e.sql.as_str())
     }
 
-    /// For the status: `all` gives the physical tables of a logical one (schema, name), or all nodes for ("", "").
+    /// For the status: `all` gives the physical tables of a logical one (schema, name), or those of a database for (schema, "").
     #[must_use]
     pub fn statements(
         &self,
@@ -145,9 +215,15 @@ impl Pending {
             let mut everyone: Vec<Participant> =
                 (entry.tables.iter()).flat_map(|(s, t)| all(s, t)).collect();
             if entry.tables.is_empty() {
-                everyone = all("", "");
+                everyone = all(&entry.database, "");
             }
             let most = entry.counts.iter().map(|(_, n)| *n).max().unwrap_or(0);
+            let gone = entry
+                .counts
+                .iter()
+                .filter(|(p, _)| entry.drops && !everyone.contains(p));
+            let gone: Vec<Participant> = gone.map(|(p, _)| p.clone()).collect();
+            everyone.extend(gone);
             let (have, missing) = everyone.into_iter().partition(|p| entry.count(p) == most);
             PendingStatement {
                 tables: entry
@@ -165,6 +241,20 @@ impl Pending {
         statements.collect()
     }
 
+    /// Texts of the statements that are not complete, without those that drop something: whoever has had these is gone.
+    pub fn texts(&self) -> impl Iterator<Item = &str> {
+        let open = self.open.values().filter(|e| !e.drops);
+        open.map(|e| e.sql.as_str())
+    }
+
+    /// Nodes are called something else now.
+    pub fn rename_nodes(&mut self, name: &dyn Fn(&str) -> String) {
+        let all = self.open.values_mut().flat_map(|e| &mut e.counts);
+        for (who, _) in all {
+            who.node = name(&who.node);
+        }
+    }
+
     /// How many statements are not complete.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -177,28 +267,35 @@ impl Pending {
         self.open.is_empty()
     }
 
-    /// Nodes or tables are gone for good: nobody waits for them any longer. Answers identities of statements that are due now
-    /// because of it; the caller emits them at the place of the removal.
+    /// Nodes or tables are gone for good: nobody waits for them any longer. Answers the statements (default database, text) that
+    /// are due now because of it; the caller emits them at the place of the removal. With `dropped` they are gone because
+    /// they were dropped: that they have had that statement is kept.
     pub fn forget(
         &mut self,
         gone: &dyn Fn(&Participant) -> bool,
+        dropped: bool,
         all: &dyn Fn(&str, &str) -> Vec<Participant>,
     ) -> Vec<(String, String)> {
         let mut due = Vec::new();
         self.open.retain(|_, entry| {
-            entry.counts.retain(|(p, _)| !gone(p));
+            if dropped && entry.drops {
+                return true;
+            }
             let mut everyone: Vec<Participant> =
                 entry.tables.iter().flat_map(|(s, t)| all(s, t)).collect();
             if entry.tables.is_empty() {
-                everyone = all("", "");
+                everyone = all(&entry.database, "");
             }
             everyone.retain(|p| !gone(p));
-            let least = everyone.iter().map(|p| entry.count(p)).min().unwrap_or(0);
+            let most = entry.counts.iter().map(|(_, n)| *n).max().unwrap_or(0);
+            let least = everyone.iter().map(|p| entry.count(p)).min();
+            // With nobody left, what some have had all have had.
+            let least = least.unwrap_or(most);
+            entry.counts.retain(|(p, _)| !gone(p));
             if least > entry.emitted {
                 due.push((entry.schema.clone(), entry.sql.clone()));
                 entry.emitted = least;
             }
-            let most = entry.counts.iter().map(|(_, n)| *n).max().unwrap_or(0);
             least < most
         });
         due
@@ -211,6 +308,8 @@ impl Entry {
         Self {
             schema: unit.statement.default_schema().to_owned(),
             sql: unit.statement.sql().to_owned(),
+            database: unit.statement.about().to_owned(),
+            drops: matches!(kind, Kind::DropTable { .. } | Kind::DropDatabase(_)),
             contract,
             removes_rows: match kind {
                 Kind::Truncate(_) | Kind::DropTable { .. } | Kind::DropDatabase(_) => true,
@@ -251,20 +350,9 @@ impl Entry {
     }
 }
 
-fn participant(unit: &Unit, node: &str) -> Participant {
-    let physical = unit.targets.first().map(|t| t.physical.clone());
-    let (schema, table) = physical.unwrap_or_default();
-    Participant {
-        node: node.to_owned(),
-        schema,
-        table,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ddl::{Session, Statement};
     use crate::route::{NameCase, RouteRule, Routes};
 
     fn routes() -> Routes {
@@ -308,7 +396,7 @@ mod tests {
     fn run(pending: &mut Pending, order: [(&str, u32); 4], sql: &str) -> Vec<Verdict> {
         let each = order
             .into_iter()
-            .map(|(node, table)| pending.observe(&unit(table, sql), node, &all(), 7));
+            .map(|(node, table)| pending.observe(&unit(table, sql), &who(node, table), &all(), 7));
         each.collect()
     }
 
@@ -341,7 +429,7 @@ mod tests {
             "ALTER TABLE # ADD c INT",
             "ALTER TABLE # DROP c",
         );
-        let mut see = |table, node, sql| p.observe(&unit(table, sql), node, &all(), 1);
+        let mut see = |table, node, sql| p.observe(&unit(table, sql), &who(node, table), &all(), 1);
         let steps = [
             (1, "dn1", add, Emit),
             (1, "dn1", drop, Wait),
@@ -363,11 +451,11 @@ mod tests {
         let mut p = Pending::default();
         p.observe(
             &unit(1, "ALTER TABLE # RENAME COLUMN a TO b"),
-            "dn1",
+            &who("dn1", 1),
             &all(),
             5,
         );
-        p.observe(&unit(3, "TRUNCATE #"), "dn2", &all(), 6);
+        p.observe(&unit(3, "TRUNCATE #"), &who("dn2", 3), &all(), 6);
         let json = serde_json::to_string(&p).unwrap();
         let mut p: Pending = serde_json::from_str(&json).unwrap();
         let stuck = p.statements(&|_, _| all());
@@ -393,23 +481,21 @@ mod tests {
         assert!(p.rows_would_be_lost(&who("dn1", 1)).is_none());
         // The others are gone for good: what waited for them is due.
         let gone = |x: &Participant| *x != who("dn2", 3);
-        let due = p.forget(&gone, &|_, _| all());
+        let due = p.forget(&gone, false, &|_, _| all());
         assert_eq!(due.len(), 1);
         assert!(due[0].1.contains("TRUNCATE"));
     }
 
     #[test]
-    fn copies_are_taken_from_one_and_local_statements_dropped() {
+    fn local_statements_are_dropped() {
         let mut p = Pending::default();
-        let statement = Statement::parse("DROP TABLE city", Session::in_schema("s_1"));
-        let units = statement
-            .units(&routes(), NameCase::Exact, &|_, _| None)
-            .unwrap();
-        assert_eq!(p.observe(&units[0], "dn1", &[], 1), Verdict::Emit);
         let grant = Statement::parse("GRANT SELECT ON *.* TO a", Session::in_schema(""));
         let units = grant
             .units(&routes(), NameCase::Exact, &|_, _| None)
             .unwrap();
-        assert_eq!(p.observe(&units[0], "dn1", &[], 1), Verdict::Dropped);
+        assert_eq!(
+            p.observe(&units[0], &who("dn1", 1), &[], 1),
+            Verdict::Dropped
+        );
     }
 }

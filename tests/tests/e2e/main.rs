@@ -17,5 +17,6 @@ mod prepared;
 mod recovery;
 mod replay;
 mod scaling;
+mod schema;
 mod sum;
 mod world;

@@ -13,6 +13,7 @@ use tributary_flow::{
 };
 use tributary_merger::MergeError;
 use tributary_merger::core::Merger;
+use tributary_schema::ClusterSchema;
 use tributary_store::disk::Fuse;
 use tributary_store::{GlobalLog, LogWriter, Opened, WriteError};
 
@@ -70,6 +71,7 @@ impl Service {
         table: &NodeTable,
         plan: &Plan,
         opened: Opened,
+        schema: ClusterSchema,
         fuse: Fuse,
     ) -> Result<Self> {
         let checkpoint: Checkpoint = opened.checkpoint.unwrap_or_default();
@@ -80,7 +82,8 @@ impl Service {
         let link =
             |(_, name)| Link::new(checkpoint.nodes.get(name), plan.bytes_max, spilling.clone());
         let last_gno = opened.log.durable().last_gno;
-        let mut merger = Merger::new(table.clone(), plan.mode, &checkpoint, last_gno);
+        let merger = Merger::new(table.clone(), plan.mode, &checkpoint, last_gno);
+        let mut merger = merger.with_schema(schema);
         merger.set_keep_after(plan.keep_after);
         let strangers = merger.restore_branches(opened.log.kept_branches()?)?;
         ensure!(strangers.is_empty(), "{strangers:?}");
@@ -157,10 +160,12 @@ impl Service {
                 counts.hit(Fault::IdleCheckpoint);
             }
             let checkpoint = self.merger.checkpoint();
+            let schema = self.merger.take_schema_writes();
             self.batches.push_back(MergedBatch {
                 txns,
                 branches,
                 checkpoint,
+                schema,
             });
             self.last_sent = now;
             self.dirty = more;

@@ -10,7 +10,9 @@ use anyhow::{Context, Result, bail, ensure};
 use tributary_binlog::Sid;
 use tributary_flow::{Fence, NodeId, NodeTable, OrderKey, OrderMode, SourcePos};
 use tributary_merger::MergeError;
+use tributary_schema::{ClusterSchema, SchemaRules};
 use tributary_store::disk::{Fuse, Keep, Unsynced};
+use tributary_store::kv::schema_state;
 use tributary_store::verify::{VerifyOptions, committed_end, kept_branches, verify_dir};
 use tributary_store::{MemDisk, MemKv, StoreOptions, WriteError, list_branches, open};
 
@@ -643,7 +645,10 @@ impl World {
         self.keys.truncate(opened.log.durable().last_gno as usize);
         self.life += 1;
         let (table, plan) = (&self.table, &self.plan);
-        let service = Service::new(self.life, self.now, table, plan, opened, fuse);
+        let names = table.iter().map(|(_, name)| name);
+        let pairs = schema_state(&self.kv)?;
+        let schema = ClusterSchema::restore(SchemaRules::default(), names, &pairs)?;
+        let service = Service::new(self.life, self.now, table, plan, opened, schema, fuse);
         let service = service.context("kept branches")?;
         if !service.merger.kept().is_empty() {
             self.counts.hit(Fault::KeptOverRestart);
