@@ -34,7 +34,9 @@ async fn a_plain_replica_of_one_node_is_the_same() {
     bank.open().await.expect("opening it again changes nothing");
     let stats = Arc::clone(&bank).run().await.expect("it runs");
     assert!(stats.committed() > 1300 && stats.ddl >= 4, "{stats}");
-    assert_eq!((stats.aborted, stats.unknown), (0, 0), "{stats}");
+    // A deadlock between workers may end a transaction on any server; more than a few of them
+    // would mean that the bank fights itself. No server was lost, so no outcome is unknown.
+    assert!(stats.aborted <= 15 && stats.unknown == 0, "{stats}");
     let marker = bank.mark().await.expect("a marker");
     replica
         .wait_until(&marker.query(), Duration::from_secs(60))
