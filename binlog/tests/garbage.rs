@@ -116,3 +116,13 @@ fn corpus() -> &'static [(EventType, Vec<u8>)] {
         out
     })
 }
+
+/// Rows of such a table would have no bytes, and there would be any number of them.
+#[test]
+fn a_table_map_without_columns_is_refused() {
+    let mut body = vec![7, 0, 0, 0, 0, 0, 1, 0];
+    body.extend_from_slice(b"\x04shop\0\x01t\0\0\0");
+    assert!(TableMap::parse(&body).is_err());
+    let one = [&body[..body.len() - 2], &[1, 3, 0, 0]].concat();
+    assert!(TableMap::parse(&one).is_ok());
+}

@@ -49,7 +49,7 @@ impl<'a> TableMap<'a> {
         let flags = c.u16()?;
         let schema = Self::read_name(&mut c)?;
         let table = Self::read_name(&mut c)?;
-        let column_types = c.str_lenenc()?;
+        let column_types = c.str_lenenc().filter(|types| !types.is_empty())?;
         let column_meta = c.str_lenenc()?;
         let null_bitmap = c.take(column_types.len().div_ceil(8))?;
         let optional = c.take_rest();
