@@ -139,11 +139,16 @@ impl Reader<'_> {
             if self.mark(")") || self.at_end() {
                 return;
             }
+            let start = self.at;
             if !self.definition(create) {
                 create.readable = false;
             }
             self.skip_item();
-            self.mark(",");
+            if !self.mark(",") && self.at == start {
+                // Something that begins no definition and ends none, such as a semicolon.
+                create.readable = false;
+                self.at += 1;
+            }
         }
     }
 

@@ -414,6 +414,22 @@ proptest! {
     }
 }
 
+/// Each of these was once read for ever.
+#[test]
+fn a_mark_that_begins_no_definition_is_passed_over() {
+    for sql in [
+        "CREATE TABLE t (a INT,;b INT)",
+        "CREATE TABLE t (;a",
+        "CREATE TABLE t (INT,;aT,L INT,L,\u{713}a",
+    ] {
+        let statement = parse(sql);
+        let Kind::CreateTable(create) = &statement.kind else {
+            panic!("{sql}");
+        };
+        assert_eq!(create.table(Collation::DEFAULT), None, "{sql}");
+    }
+}
+
 #[test]
 fn sql_modes_change_names() {
     let session = Session {
