@@ -188,7 +188,8 @@ impl Listing {
             return;
         }
         self.left -= 1;
-        let end = self.offset + event.bytes.len() as u64;
+        // Past 4 GiB `Pos` is whole and `End_log_pos` is not: MySQL shows the four bytes of the header.
+        let end = event.header.log_pos;
         let name: &str = match event.header.event_type {
             EventType::FORMAT_DESCRIPTION => "Format_desc",
             ty => ty.name(),
