@@ -19,6 +19,8 @@ mod core;
 mod dump;
 mod error;
 mod fences;
+#[cfg(feature = "fuzzing")]
+pub mod fuzz;
 mod join;
 mod observe;
 mod session;

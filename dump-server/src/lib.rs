@@ -14,6 +14,8 @@ mod conn;
 mod core;
 mod counters;
 mod events;
+#[cfg(feature = "fuzzing")]
+pub mod fuzz;
 mod link;
 mod listener;
 mod registry;
