@@ -5,7 +5,8 @@
 //!
 //! Progress: the stream's offset is the only position; a block is read there, its whole events are framed, the offset
 //! moves. Following: the end is looked at *before* reading, so a commit between the read and the wait wakes the wait; there
-//! is no polling, no gap and no repeat. A client that does not read holds two buffers and nothing else.
+//! is no polling, no gap and no repeat. A client that does not read holds the bytes that wait for it, a block and a little more, and
+//! nothing else.
 
 use std::time::Duration;
 
@@ -28,6 +29,9 @@ use crate::wire::semisync::{ACK_BYTES_MAX, Ack};
 
 /// Blocks handled in one step when nothing of them is sent: KILL and heartbeats are looked at in between.
 const BLOCKS_PER_STEP: usize = 64;
+
+/// A write that takes longer waits for a client that does not read: the buffer for the next block is let go meanwhile.
+const SLOW_WRITE: Duration = Duration::from_millis(200);
 
 /// Time a killed dump gets to write its last packet.
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -241,6 +245,8 @@ impl Job {
     }
 
     fn read_piece(&mut self, at: u64, end: u64) -> Result<usize, SqlError> {
+        // A client that read slowly may have cost the buffer.
+        self.make_room(at);
         let want = usize::try_from(end - at)
             .unwrap_or(usize::MAX)
             .min(self.block.len());
@@ -388,7 +394,18 @@ impl Tail<'_> {
         to_client: &mut Outlet<W>,
     ) -> Result<(), ConnectionEnd> {
         let counters = &self.server.counters;
-        let sent = to_client.send(counters, self.write_limit, &job.out).await;
+        let Job { block, out, .. } = job;
+        let sent = {
+            let send = to_client.send(counters, self.write_limit, out);
+            tokio::pin!(send);
+            match tokio::time::timeout(SLOW_WRITE, &mut send).await {
+                Ok(sent) => sent,
+                Err(_) => {
+                    *block = Vec::new();
+                    send.await
+                }
+            }
+        };
         job.out.clear();
         // One event near the block size can have grown it; the next blocks do not need that.
         job.out.shrink_to(2 * DUMP_READ_BYTES);
