@@ -10,6 +10,7 @@ use tributary_dump_server::{
 };
 
 use crate::config::{Config, Privilege, ServerTls, User};
+use crate::descriptors;
 use crate::tls;
 
 /// The dump server's settings.
@@ -36,7 +37,7 @@ pub(crate) fn server_config(
         tls_versions: versions.names(),
         compression: settings.compression,
         accounts: Accounts::new(config.users.iter().map(account)),
-        max_connections: settings.max_connections,
+        max_connections: descriptors::connections(settings.max_connections, config.nodes.len()),
         max_handshakes: settings.max_handshakes,
         handshake_timeout: timeouts.handshake,
         drain_timeout: timeouts.drain,

@@ -10,6 +10,7 @@ mod changes;
 mod check;
 mod clients;
 mod config;
+mod descriptors;
 mod directory;
 mod durable_sets;
 mod events;

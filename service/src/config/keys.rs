@@ -175,7 +175,7 @@ pub(crate) const KEYS: &[Key] = &[
         "server.max_connections",
         "1000",
         "1000",
-        "Simultaneous client connections; one more gets error 1040.",
+        "Simultaneous client connections; one more gets error 1040. Fewer if the limit of open files is too low (two for each client).",
     ),
     key(
         "server.max_handshakes",

@@ -98,6 +98,8 @@ pub struct ServiceOptions {
     pub admin_port: Option<u16>,
     /// Filter of log messages (`RUST_LOG`).
     pub log: String,
+    /// Limit of open files, soft and hard; this process's own when `None`.
+    pub open_files: Option<u64>,
     /// Further environment variables.
     pub env: Vec<(String, String)>,
     /// Whether it can be made to outlive this process.
@@ -127,6 +129,7 @@ impl ServiceOptions {
             port: None,
             admin_port: None,
             log: "info".to_owned(),
+            open_files: None,
             env: Vec::new(),
             lifetime: Lifetime::Owned,
         }

@@ -90,10 +90,17 @@ impl Service {
         ensure!(!self.is_running(), "{} runs already", self.options.name);
         self.write_config()?;
         let config = self.config_path().into_os_string();
+        let mut path = workspace_program("tributary")?;
+        let mut args = vec!["serve".into(), "--config".into(), config];
+        if let Some(limit) = self.options.open_files {
+            let program = std::mem::replace(&mut path, "prlimit".into());
+            args.insert(0, program.into_os_string());
+            args.insert(0, format!("--nofile={limit}:{limit}").into());
+        }
         self.process = Some(Process::spawn(&Program {
             name: self.options.name.clone(),
-            path: workspace_program("tributary")?,
-            args: vec!["serve".into(), "--config".into(), config],
+            path,
+            args,
             env: self.options.environment(),
             log: self.log_path(),
             lifetime: self.options.lifetime,

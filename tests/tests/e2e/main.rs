@@ -12,6 +12,7 @@ mod merge;
 mod mysql_replica;
 mod parallel;
 mod replay;
+mod resources;
 mod scaling;
 mod sum;
 mod world;
