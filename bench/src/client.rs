@@ -12,12 +12,16 @@ use aws_lc_rs::digest::{Context as Digest, SHA256};
 
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
 const BUFFER_BYTES: usize = 1 << 20;
+/// Enough for a login and the first packets of a dump.
+const STOPPED_BUFFER_BYTES: usize = 16 << 10;
 /// A payload of this length is continued by the next packet.
 const FULL_PACKET: usize = 0xff_ffff;
 /// CLIENT_LONG_PASSWORD, LONG_FLAG, PROTOCOL_41, SECURE_CONNECTION, PLUGIN_AUTH.
 const CAPABILITIES: u32 = 0x1 | 0x4 | 0x200 | 0x8000 | 0x8_0000;
 const UTF8MB4: u8 = 45;
+const COM_QUIT: u8 = 0x01;
 const COM_QUERY: u8 = 0x03;
+const COM_PING: u8 = 0x0e;
 const COM_BINLOG_DUMP: u8 = 0x12;
 /// The server ends the dump at the end of its binlog.
 const DUMP_NON_BLOCK: u16 = 1;
@@ -41,18 +45,64 @@ pub(crate) fn dump(
     server_id: u32,
     file: &str,
 ) -> Result<Dumped> {
+    let mut conn = begin((port, user, password), server_id, file, BUFFER_BYTES)?;
+    let start = Instant::now();
+    let (events, bytes) = conn.drain()?;
+    Ok(Dumped {
+        events,
+        bytes,
+        wall: start.elapsed(),
+    })
+}
+
+/// Asks for the binlog from the start of `file`, and never reads on: what the server can not send waits there as long as this lives.
+pub(crate) struct Stopped {
+    _conn: Conn,
+}
+
+/// A reader that has read the first packet and no more.
+pub(crate) fn stopped(
+    (port, user, password): (u16, &str, &str),
+    server_id: u32,
+    file: &str,
+) -> Result<Stopped> {
+    let mut conn = begin(
+        (port, user, password),
+        server_id,
+        file,
+        STOPPED_BUFFER_BYTES,
+    )?;
+    conn.packet()?;
+    Ok(Stopped { _conn: conn })
+}
+
+/// Logs in, asks for one thing, and goes.
+pub(crate) fn visit(port: u16, user: &str, password: &str) -> Result<()> {
+    let mut conn = connect((port, user, password), STOPPED_BUFFER_BYTES)?;
+    conn.command(&[COM_PING])?;
+    conn.expect_ok()?;
+    conn.command(&[COM_QUIT])
+}
+
+fn connect((port, user, password): (u16, &str, &str), buffer: usize) -> Result<Conn> {
     let stream = TcpStream::connect(("127.0.0.1", port))
         .with_context(|| format!("connect to port {port}"))?;
     stream.set_read_timeout(Some(READ_TIMEOUT))?;
     stream.set_nodelay(true)?;
     let mut conn = Conn {
         stream,
-        buffer: vec![0; BUFFER_BYTES],
+        buffer: vec![0; buffer],
         start: 0,
         end: 0,
         sequence: 0,
     };
     conn.log_in(user, password)?;
+    Ok(conn)
+}
+
+/// A connection on which the binlog comes.
+fn begin(account: (u16, &str, &str), server_id: u32, file: &str, buffer: usize) -> Result<Conn> {
+    let mut conn = connect(account, buffer)?;
     conn.command(
         &[
             &[COM_QUERY],
@@ -61,14 +111,8 @@ pub(crate) fn dump(
         .concat(),
     )?;
     conn.expect_ok()?;
-    let start = Instant::now();
     conn.command(&dump_command(server_id, file))?;
-    let (events, bytes) = conn.drain()?;
-    Ok(Dumped {
-        events,
-        bytes,
-        wall: start.elapsed(),
-    })
+    Ok(conn)
 }
 
 fn dump_command(server_id: u32, file: &str) -> Vec<u8> {

@@ -13,6 +13,7 @@ mod merge;
 mod micro;
 mod parallel;
 mod proc;
+mod readers;
 mod replay;
 mod rng;
 mod world;
@@ -131,6 +132,23 @@ enum Command {
         #[arg(long, default_value_t = 20_000)]
         transactions: u64,
     },
+    /// Many fast readers at once, alone and beside readers that have stopped; then connections that come and go
+    Readers {
+        #[command(flatten)]
+        data: Data,
+        /// Fast readers, and stopped ones
+        #[arg(long, default_value_t = 100)]
+        readers: u32,
+        /// Rounds of each kind, in turns
+        #[arg(long, default_value_t = 5)]
+        rounds: usize,
+        /// Seconds of a round
+        #[arg(long, default_value_t = 8)]
+        seconds: u64,
+        /// Connections that come and go
+        #[arg(long, default_value_t = 10_000)]
+        cycles: u32,
+    },
     /// Measure framing, assembling, merging and encoding by themselves, on one core
     Micro {
         #[command(flatten)]
@@ -217,6 +235,24 @@ fn run(command: Command) -> Result<()> {
             println!("{}", runtime()?.block_on(parallel::run(transactions))?);
             Ok(())
         }
+        Command::Readers {
+            data,
+            readers,
+            rounds,
+            seconds,
+            cycles,
+        } => runtime()?.block_on(async {
+            let mut world = World::start(&data.plan())?;
+            let (mut service, _) = world.merge().await?;
+            let plan = readers::Plan {
+                readers,
+                rounds,
+                round: std::time::Duration::from_secs(seconds),
+                cycles,
+            };
+            print!("{}", readers::run(&mut service, &plan)?.render());
+            service.stop().await
+        }),
         Command::Micro { data } => {
             let dir = tempfile::tempdir_in(world::tmpfs())?;
             print!("{}", micro::render(&micro::run(&data.plan(), dir.path())?));

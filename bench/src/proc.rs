@@ -71,13 +71,27 @@ pub(crate) fn cpu_seconds_by_thread(pid: u32) -> Result<BTreeMap<String, f64>> {
 
 /// The greatest resident set a running process ever had, in MiB.
 pub(crate) fn peak_rss_mib(pid: u32) -> Result<f64> {
+    status_mib(pid, "VmHWM:")
+}
+
+/// The resident set of a running process now, in MiB.
+pub(crate) fn rss_mib(pid: u32) -> Result<f64> {
+    status_mib(pid, "VmRSS:")
+}
+
+fn status_mib(pid: u32, field: &str) -> Result<f64> {
     let path = format!("/proc/{pid}/status");
     let text = fs::read_to_string(&path).with_context(|| path.clone())?;
-    let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let line = text.lines().find_map(|line| line.strip_prefix(field));
     let kib = line
         .and_then(|l| l.split_ascii_whitespace().next())
-        .context("no VmHWM")?;
+        .with_context(|| format!("no {field}"))?;
     Ok(kib.parse::<f64>()? / 1024.0)
+}
+
+/// How many files a running process has open.
+pub(crate) fn descriptors(pid: u32) -> Result<usize> {
+    Ok(fs::read_dir(format!("/proc/{pid}/fd"))?.count())
 }
 
 /// What a command took.
