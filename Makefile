@@ -2,6 +2,7 @@
 # make test      every test, those with real servers included, and whether seeded defects are found
 # make build     the programs, into $(CARGO_TARGET_DIR)/release
 # make lint      formatting, clippy, documentation
+# make fuzz      every fuzzing target for FUZZ_SECONDS (60), from the corpus in fuzz/corpus
 # make bench     throughput, beside MySQL's own programs (BENCH_ARGS=--quick only tries it out)
 # make clean     removes what was built and fetched
 #
@@ -19,7 +20,7 @@ export CARGO_TARGET_DIR ?= $(cache)/target
 cargo := tools/with-ccache cargo
 programs := $(CARGO_TARGET_DIR)/release
 
-.PHONY: demo test build lint bench clean deps
+.PHONY: demo test build lint fuzz bench clean deps
 
 deps:
 	@tools/get-build-deps
@@ -36,9 +37,15 @@ test: build
 	@tools/get-mysql >/dev/null
 	$(cargo) test --release --workspace --locked $(TEST_ARGS)
 	$(cargo) test --release --locked -p tributary-tests --features mutants --test sim -- mutants
+	@tools/fuzz
+
+# Without what make sets for the other builds: the targets are compiled with coverage counters, into a directory of their own.
+fuzz: deps
+	@tools/fuzz $(FUZZ_TARGETS)
 
 lint: deps
 	cargo fmt --all --check
+	cargo fmt --manifest-path fuzz/Cargo.toml --check
 	$(cargo) clippy --release --workspace --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(cargo) doc --release --workspace --no-deps --document-private-items --locked
 
@@ -48,4 +55,5 @@ bench: build
 
 clean:
 	cargo clean
+	rm -rf $(cache)/target-fuzz
 	rm -rf $(cache)/mysql $(cache)/mysql-*
