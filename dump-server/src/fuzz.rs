@@ -15,8 +15,8 @@ use crate::core::view::{ClientStatus, LogFile, ReplicaRow, ServerView};
 use crate::rsa_key::RsaKey;
 use crate::wire::CapabilityFlags;
 use crate::wire::command::Command;
-use crate::wire::compress::{Algorithm, Compressor, Decompressor};
-use crate::wire::handshake::{ClientHello, HandshakeResponse, Salt};
+use crate::wire::compress::{Algorithm, Compression, Compressor, Decompressor};
+use crate::wire::handshake::{ClientHello, HandshakeResponse, Salt, offered};
 use crate::wire::packet::{Packet, PacketDecoder, PacketWriter};
 use crate::wire::semisync::Ack;
 
@@ -192,6 +192,15 @@ impl ServerView for Still {
     fn semi_sync(&self) -> bool {
         self.semi_sync
     }
+    fn tls_versions(&self) -> &str {
+        "TLSv1.2,TLSv1.3"
+    }
+    fn compression(&self) -> Compression {
+        Compression::default()
+    }
+    fn expire_after(&self) -> Duration {
+        Duration::from_secs(86_400)
+    }
     fn catalog(&self) -> &dyn Catalog {
         &Shop
     }
@@ -292,7 +301,7 @@ impl Talk {
         let facts = ConnectionFacts {
             id: 7,
             host: "h".into(),
-            tls_offered: options & 2 != 0,
+            offered: offered(options & 2 != 0, Compression::default()),
             salt: SALT,
         };
         let view = Still {
