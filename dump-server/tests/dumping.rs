@@ -413,3 +413,47 @@ async fn refusals_come_as_the_first_packet_and_close() {
     );
     running.stop().await;
 }
+
+/// By GTID, the index leads into a long file: what comes is what comes without an index, byte for byte.
+#[tokio::test]
+async fn a_start_inside_a_long_file_is_found_by_the_index() {
+    let mut growing = Growing::new(8 << 20);
+    for _ in 0..40 {
+        growing.commit(20, 2_000);
+    }
+    let place = growing.log.locate_gno(700).unwrap().unwrap();
+    assert!(
+        place.offset > 1 << 20,
+        "the index has places inside the file"
+    );
+    let disk = std::sync::Arc::new(growing.disk.clone());
+    let scanned = tributary_store::GlobalLog::from_dir(disk, "binlog.index").unwrap();
+    assert!(scanned.locate_gno(700).unwrap().is_none());
+    let with_index = Running::start(config(), growing.log.clone()).await;
+    let without = Running::start(config(), scanned).await;
+    for have in [
+        "1-1",
+        "1-299",
+        "1-300",
+        "1-699",
+        "1-790:795",
+        "1-799",
+        "1-800",
+        "2-700",
+    ] {
+        let mut streams = Vec::new();
+        for running in [&with_index, &without] {
+            let mut raw = Raw::connect(running.address).await;
+            raw.ok("SET @source_binlog_checksum = 'CRC32'").await;
+            raw.dump_gtid(&format!("{UUID}:{have}"), 1, 0).await;
+            let mut packets = Vec::new();
+            while let Some(packet) = raw.packet().await.filter(|p| p[0] == 0) {
+                packets.push(packet);
+            }
+            streams.push(packets);
+        }
+        assert!(streams[0].len() > 2 && streams[0] == streams[1], "{have}");
+    }
+    with_index.stop().await;
+    without.stop().await;
+}

@@ -6,12 +6,14 @@
 //! Rules: `sql/rpl_binlog_sender.cc` of MySQL 9.7.
 
 mod artificial;
+mod jump;
 mod large;
 mod plan;
 mod stream;
 
 use std::time::Duration;
 
+pub(crate) use jump::Jump;
 pub(crate) use large::LargeEvent;
 pub(crate) use plan::{DumpStart, plan};
 pub(crate) use stream::{DumpStream, Fed};

@@ -2,10 +2,10 @@
 //!
 //! In: the request and the log's files. Out: a file and a position, or MySQL's refusal.
 
-use tributary_binlog::{Gno, Gtid, GtidSet, Tag};
+use tributary_binlog::{GtidSet, Tag};
 use tributary_store::{FileInfo, GlobalLog, StartError};
 
-use super::DumpRequest;
+use super::{DumpRequest, Jump};
 use crate::wire::errors::{self, SqlError, dump_text};
 
 /// First position of events in a file, behind the magic number.
@@ -23,7 +23,7 @@ pub(crate) struct DumpStart {
     /// Transactions the client has, when it asked by GTID.
     pub skip: Option<GtidSet>,
     /// Where a transaction begins before which the client has all of the file: what lies between is not read.
-    pub jump: Option<u64>,
+    pub jump: Option<Jump>,
 }
 
 /// Finds the start.
@@ -61,19 +61,16 @@ pub(crate) fn plan(request: &DumpRequest, log: &GlobalLog) -> Result<DumpStart, 
 }
 
 /// As near to the client's first missing transaction as the index leads, if that is in `file`. Without an index, or with one that
-/// cannot be read, the file is read from its start.
-fn jump(set: &GtidSet, file: &FileInfo, log: &GlobalLog) -> Option<u64> {
-    let (sid, tag) = (log.server_uuid(), Tag::EMPTY);
-    let has = |gno| set.contains(&Gtid { sid, tag, gno });
-    let last = set.last_gno(sid, tag)?;
-    // A client that has some transactions and lacks earlier ones is served from the start.
-    let mut all = GtidSet::new();
-    all.add_interval(sid, tag, Gno::new(1)?, last);
-    if !has(last) || !all.is_subset(set) {
-        return None;
-    }
-    let place = log.locate_gno(last.get() + 1).ok()??;
-    (place.file == file.file).then_some(place.offset)
+/// cannot be read, the file is read from its start. The log's numbers have no gap: whoever has all below one needs nothing before it.
+fn jump(set: &GtidSet, file: &FileInfo, log: &GlobalLog) -> Option<Jump> {
+    let own = (log.server_uuid(), Tag::EMPTY);
+    let (.., intervals) = set.iter().find(|(sid, tag, _)| (*sid, *tag) == own)?;
+    let first_missing = intervals.first().filter(|i| i.start == 1)?.end_exclusive;
+    let place = log.locate_gno(first_missing).ok()??;
+    (place.file == file.file).then_some(Jump {
+        to: place.offset,
+        first_missing,
+    })
 }
 
 fn unknown_file() -> SqlError {

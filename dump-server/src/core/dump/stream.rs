@@ -10,9 +10,10 @@ use tributary_binlog::{
 use tributary_flow::limits::EVENT_BYTES_MAX;
 
 use super::artificial::{Maker, lead};
+use super::jump::Landing;
 use super::large::LargeEvent;
 use super::plan::FIRST_EVENT;
-use super::{ChecksumWish, DumpRequest, DumpStart};
+use super::{ChecksumWish, DumpRequest, DumpStart, Jump};
 use crate::wire::StatusFlags;
 use crate::wire::errors::{self, SqlError, dump_text};
 use crate::wire::packet::PacketWriter;
@@ -44,7 +45,8 @@ pub(crate) struct DumpStream {
     requested: (String, u64),
     skip: Option<GtidSet>,
     /// Where to go on behind the head of the first file.
-    jump: Option<u64>,
+    jump: Option<Jump>,
+    landing: Option<Landing>,
     file: BinlogFile,
     start: u64,
     offset: u64,
@@ -94,7 +96,9 @@ impl DumpStream {
             heartbeat_v2: request.heartbeat_v2(),
             requested: (start.requested.clone(), start.position),
             skip: start.skip.clone(),
-            jump: start.jump,
+            // At the end of the file there would be no event to tell whether the jump was right.
+            jump: start.jump.filter(|jump| jump.to < start.file.size),
+            landing: None,
             file: start.file.file.clone(),
             start: start.position,
             offset: FIRST_EVENT,
@@ -188,6 +192,9 @@ impl DumpStream {
     /// 1236 that names file and position; of the bad event nothing is in `out`.
     pub(crate) fn feed(&mut self, block: &[u8], out: &mut Vec<u8>) -> Result<Fed, SqlError> {
         out.reserve(block.len() + block.len() / 8);
+        if !self.has_landed(block) {
+            return Ok(Fed::Consumed);
+        }
         let mut rest = block;
         if self.at_fde {
             let Some((event, tail)) = self.split_event(rest)? else {
@@ -230,12 +237,31 @@ impl DumpStream {
         }
         let is_head =
             EventHeader::parse(last).is_ok_and(|h| h.event_type == EventType::PREVIOUS_GTIDS);
-        let to = self.jump.take().filter(|to| is_head && *to > self.offset);
-        let Some(to) = to else { return false };
+        let jump = self.jump.take().filter(|j| is_head && j.to > self.offset);
+        let Some(Jump { to, first_missing }) = jump else {
+            return false;
+        };
+        self.landing = Some(Landing {
+            back: self.offset,
+            first_missing,
+        });
         self.offset = to;
         self.skipped_to = Some(to);
-        self.in_skipped_group = true;
         true
+    }
+
+    /// Whether a jump, if there was one just now, led where it should. Else the file is read from its head after all.
+    fn has_landed(&mut self, block: &[u8]) -> bool {
+        let Some(landing) = self.landing.take() else {
+            return true;
+        };
+        let event = self.split_event(block).ok().flatten();
+        let landed = event.is_some_and(|(e, _)| landing.is_right(e, self.alg.unwrap_or_default()));
+        if !landed {
+            self.offset = landing.back;
+            self.skipped_to = None;
+        }
+        landed
     }
 
     /// The first event of `bytes`, if it is there as a whole.

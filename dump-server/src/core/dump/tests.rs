@@ -113,7 +113,7 @@ impl Asked {
     fn stream_with(
         &self,
         disk: &MemDisk,
-        jump: Option<u64>,
+        jump: Option<Jump>,
     ) -> Result<Vec<Sent>, (Vec<Sent>, SqlError)> {
         let log = log_of(disk);
         let mut start = plan(&self.request, &log).map_err(|e| (Vec::new(), e))?;
@@ -588,11 +588,36 @@ fn what_the_client_has_is_jumped_over_and_nothing_else_changes() {
         for block in [64, 1 << 16] {
             let mut asked = Asked::gtids(&format!("1-{last}"));
             asked.block = block;
-            if let Ok(got) = asked.stream_with(&disk(), Some(to)) {
+            let jump = Some(Jump {
+                to,
+                first_missing: last + 1,
+            });
+            if let Ok(got) = asked.stream_with(&disk(), jump) {
                 assert_eq!(got, want, "1-{last}");
                 jumped += 1;
             }
         }
     }
     assert!(jumped > 0);
+}
+
+#[test]
+fn a_wrong_index_only_costs_time() {
+    let asked = Asked::gtids("1-6");
+    let want = asked.sent();
+    let end = FILES[1].1.len() as u64;
+    // Too far, inside an event, at one that begins no transaction, in the last bytes, at the end, and behind it.
+    for to in [1606, 1140, 1131, 857, 1772, 1815, end, end + 100] {
+        for first_missing in [7, 1] {
+            for block in [150, 400, 1 << 16] {
+                let asked = Asked {
+                    block,
+                    ..Asked::gtids("1-6")
+                };
+                let jump = Some(Jump { to, first_missing });
+                let got = asked.stream_with(&disk(), jump);
+                assert_eq!(got, Ok(want.clone()), "{to} {first_missing} {block}");
+            }
+        }
+    }
 }
