@@ -276,6 +276,8 @@ async fn few_file_descriptors_mean_fewer_clients() -> Result<()> {
         log.contains("the limit of open files is too low for server.max_connections"),
         "{log}"
     );
+    let pid = service.process().context("it runs")?.id();
+    let open = descriptors(pid)?;
     let mut conns = Vec::new();
     let (code, message) = loop {
         match Conn::new(service.opts()).await {
@@ -292,8 +294,10 @@ async fn few_file_descriptors_mean_fewer_clients() -> Result<()> {
     ensure!(service.is_running());
     conns.clear();
     // Now the limit falls while it runs, so that descriptors run out before there are too many connections.
-    let pid = service.process().context("it runs")?.id();
-    until("the connections are closed", || Ok(descriptors(pid)? < 60)).await?;
+    until("the connections are closed", || {
+        Ok(descriptors(pid)? <= open)
+    })
+    .await?;
     let now = descriptors(pid)? + 4;
     let lowered = std::process::Command::new("prlimit")
         .args([format!("--pid={pid}"), format!("--nofile={now}:{now}")])
