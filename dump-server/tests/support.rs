@@ -13,9 +13,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tributary_binlog::{EventHeader, EventType, HEADER_LEN};
 use tributary_dump_server::{Account, Accounts, AuthPlugin, Privileges, Server, ServerConfig};
-use tributary_flow::{
-    Body, Checkpoint, Dependency, GlobalKind, GlobalTxn, MergedBatch, OrderKey, Tso,
-};
+use tributary_flow::{Body, Dependency, GlobalKind, GlobalTxn, MergedBatch, OrderKey, Tso};
 use tributary_store::{GlobalLog, LogWriter, MemDisk, MemKv, RealDisk, StoreOptions};
 
 pub(crate) const PASSWORD: &str = "s3cret";
@@ -204,7 +202,7 @@ impl Growing {
     fn write(&mut self, txns: Vec<GlobalTxn>) {
         let batch = MergedBatch {
             txns,
-            checkpoint: Checkpoint::default(),
+            ..MergedBatch::default()
         };
         self.writer.append(&batch).unwrap();
         self.writer.commit().unwrap();

@@ -49,6 +49,19 @@ impl Piece {
         }
     }
 
+    /// All of it, copied from the file if it lies in one.
+    fn bytes(self) -> io::Result<Bytes> {
+        match self {
+            Self::Memory(bytes) => Ok(bytes),
+            Self::File { file, at, len } => {
+                let len = usize::try_from(len).map_err(|_| damaged())?;
+                let mut bytes = vec![0; len];
+                file.read_exact_at(&mut bytes, at)?;
+                Ok(bytes.into())
+            }
+        }
+    }
+
     /// Bytes from `from` on, of which there are `len`.
     fn part(&self, from: u64, len: u64) -> Self {
         match self {
@@ -157,14 +170,7 @@ impl Body {
         for piece in self.pieces() {
             let end = at + piece.len();
             if (at..end).contains(&range.start) && range.end <= end {
-                return match piece.part(range.start - at, len as u64) {
-                    Piece::Memory(bytes) => Ok(bytes),
-                    Piece::File { file, at, .. } => {
-                        let mut bytes = vec![0; len];
-                        file.read_exact_at(&mut bytes, at)?;
-                        Ok(bytes.into())
-                    }
-                };
+                return piece.part(range.start - at, len as u64).bytes();
             }
             at = end;
         }
@@ -214,6 +220,29 @@ impl Body {
                 .iter(),
             file: None,
         }
+    }
+
+    /// Up to `max` bytes from `offset` on, which need not be whole events; none at the end.
+    ///
+    /// # Errors
+    /// They can not be read.
+    pub fn piece(&self, offset: u64, max: usize) -> io::Result<Bytes> {
+        let mut at = 0;
+        for piece in self.pieces() {
+            let end = at + piece.len();
+            if (at..end).contains(&offset) {
+                let from = offset - at;
+                return piece.part(from, (end - offset).min(max as u64)).bytes();
+            }
+            at = end;
+        }
+        Ok(Bytes::new())
+    }
+
+    /// The number of events, counted where they lie in memory.
+    pub fn count_events(&self) -> u64 {
+        let in_memory = || self.segments.iter().map(|s| count(s)).sum();
+        self.counted_events().unwrap_or_else(in_memory)
     }
 
     /// Bytes of all events.
@@ -398,6 +427,29 @@ mod tests {
                 got.extend_from_slice(&chunk);
             }
             assert!(got == bytes, "{sizes:?}");
+        }
+    }
+
+    #[test]
+    fn pieces_are_all_bytes_wherever_they_lie() {
+        let bytes: Vec<u8> = [40, 19, 300, 25].iter().flat_map(|n| event(*n)).collect();
+        let mut segments = Body::new(Bytes::copy_from_slice(&bytes[..59]));
+        segments.push(Bytes::copy_from_slice(&bytes[59..]));
+        for body in [segments, spooled(bytes.clone()), Body::default()] {
+            for max in [1, 7, 100, 10_000] {
+                let mut got = Vec::new();
+                loop {
+                    let piece = body.piece(got.len() as u64, max).unwrap();
+                    assert!(piece.len() <= max);
+                    if piece.is_empty() {
+                        break;
+                    }
+                    got.extend_from_slice(&piece);
+                }
+                assert_eq!(got.len() as u64, body.len());
+                assert!(body.is_empty() || got == bytes);
+            }
+            assert!(body.piece(body.len() + 9, 5).unwrap().is_empty());
         }
     }
 

@@ -21,6 +21,9 @@ pub struct NodeProgress {
     /// beginning. What it prepared before that, and commits at or below this TSO, has no siblings any more that wait.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub joined: Option<Tso>,
+    /// Of `emitted`, the prepares of branches that are not emitted but kept in the store.
+    #[serde(with = "gtid_text", default, skip_serializing_if = "GtidSet::is_empty")]
+    pub kept: GtidSet,
 }
 
 /// The merger's state behind a global transaction. Stored with that transaction's position in one atomic write.

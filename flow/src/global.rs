@@ -2,7 +2,7 @@
 
 use smallvec::SmallVec;
 
-use crate::{Body, Checkpoint, OrderKey};
+use crate::{Body, BranchOp, Checkpoint, OrderKey};
 
 /// How a global transaction is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +57,8 @@ impl GlobalTxn {
 pub struct MergedBatch {
     /// In order.
     pub txns: Vec<GlobalTxn>,
+    /// What becomes of branches that stay prepared for long, in order; as durable as the checkpoint, and not before it.
+    pub branches: Vec<BranchOp>,
     /// The state behind the last of them.
     pub checkpoint: Checkpoint,
 }

@@ -10,6 +10,7 @@ mod checkpoint;
 mod class;
 mod fence;
 mod global;
+pub mod kept;
 mod key;
 pub mod limits;
 mod mutant;
@@ -24,6 +25,7 @@ pub use checkpoint::{Checkpoint, NodeProgress};
 pub use class::ErrorClass;
 pub use fence::{Fence, FenceAnswer, FenceRequest, FenceStamp};
 pub use global::{Dependency, GlobalKind, GlobalTxn, MergedBatch};
+pub use kept::{BranchOp, KeptBranch, KeptError, KeptId, KeptRows};
 pub use key::{KeyClass, OrderKey, OrderMode};
 #[cfg(feature = "mutants")]
 pub use mutant::choose_mutant;

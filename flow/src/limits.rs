@@ -53,6 +53,12 @@ pub const MOVED_MADE_BYTES_MAX: usize = 16 << 20;
 /// Table_maps remembered for the keys of their rows.
 pub const TABLE_MAPS_BYTES_MAX: usize = 4 << 20;
 
+/// Rows of branches that stay prepared for long, handed to the store with one batch.
+pub const KEPT_ROWS_BYTES: usize = 1 << 20;
+
+/// Rows of kept branches that are read into memory at a start; those of more and greater ones are read when they are written.
+pub const KEPT_IN_MEMORY_BYTES: u64 = 4 << 20;
+
 /// Batches of merged transactions between merger and store.
 pub const MERGED_BATCHES_MAX: usize = 4;
 

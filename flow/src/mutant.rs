@@ -103,6 +103,18 @@ mutants! {
     CountTwice,
     /// Merger: a commit without a timestamp does not take that of its sibling.
     IgnoreSibling,
+    /// Merger: a restart forgets the branches that are kept.
+    ForgetKept,
+    /// Merger: a kept branch that is written stays kept.
+    KeepForever,
+    /// Merger: a branch is kept while commits before it are not written.
+    KeepTooEarly,
+    /// Merger: a branch is kept without its rows.
+    KeepWithoutRows,
+    /// Merger: a branch counts as received before all of it is kept.
+    ReceivedBeforeKept,
+    /// Store: kept branches are changed before the checkpoint that speaks of them.
+    BranchesBeforeCheckpoint,
 }
 
 #[cfg(feature = "mutants")]

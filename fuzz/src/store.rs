@@ -15,7 +15,8 @@ use tributary_binlog::{
     rows_flags,
 };
 use tributary_flow::{
-    Body, Checkpoint, Dependency, GlobalKind, GlobalTxn, MergedBatch, OrderKey, Tso,
+    Body, BranchOp, Checkpoint, Dependency, GlobalKind, GlobalTxn, KeptId, KeptRows, MergedBatch,
+    OrderKey, Tso,
 };
 use tributary_store::{
     Disk, MemDisk, MemKv, Opened, StoreOptions,
@@ -90,6 +91,45 @@ fn options(max_binlog_size: u64) -> StoreOptions {
             .parse()
             .expect("a UUID"),
         now_seconds: 1_700_000_000,
+    }
+}
+
+/// Keeps a branch, in place of an older one, and forgets another.
+fn branches(opened: &Opened, kept: u8, forgotten: u8) -> MergedBatch {
+    let stored = opened.writer.list_branches().expect("branches can be read");
+    let forget = |id, n| BranchOp::Forget {
+        id,
+        node: "dn1".into(),
+        xid: Box::new(xid(n)),
+    };
+    let id = KeptId(stored.iter().map(|b| b.id.0).max().unwrap_or(0) + 1);
+    let known = |n: u8| stored.iter().find(|b| b.xid == xid(n)).map(|b| b.id);
+    let mut branches: Vec<_> = known(kept).map(|id| forget(id, kept)).into_iter().collect();
+    branches.extend([0_u64, 200].map(|offset| BranchOp::Rows {
+        id,
+        offset,
+        bytes: vec![kept; if offset == 0 { 200 } else { 100 }].into(),
+    }));
+    branches.push(BranchOp::Keep {
+        id,
+        node: "dn1".into(),
+        xid: Box::new(xid(kept)),
+        head: vec![kept],
+        rows: 300,
+    });
+    let gone = if forgotten == kept {
+        Some(id)
+    } else {
+        known(forgotten)
+    };
+    branches.extend(gone.map(|id| forget(id, forgotten)));
+    MergedBatch {
+        branches,
+        checkpoint: Checkpoint {
+            last_tso: Tso::new(opened.writer.last_gno()).unwrap_or(Tso::ZERO),
+            ..Checkpoint::default()
+        },
+        ..MergedBatch::default()
     }
 }
 
@@ -174,14 +214,8 @@ impl World<'_> {
             _ => {
                 let (kept, forgotten) = (self.input.below(4) as u8, self.input.below(4) as u8);
                 self.model.unsure.extend([kept, forgotten]);
-                opened
-                    .writer
-                    .put_branch("dn1", &xid(kept), &[kept; 300])
-                    .map_err(|e| text(&e))?;
-                opened
-                    .writer
-                    .delete_branch("dn1", &xid(forgotten))
-                    .map_err(|e| text(&e))?;
+                let batch = branches(opened, kept, forgotten);
+                opened.writer.append(&batch).map_err(|e| text(&e))?;
                 self.commit(opened)?;
                 self.model.unsure.clear();
                 self.model.branches.insert(kept);
@@ -204,7 +238,11 @@ impl World<'_> {
             last_tso: Tso::new(from + n - 1).expect("a small number"),
             ..Checkpoint::default()
         };
-        MergedBatch { txns, checkpoint }
+        MergedBatch {
+            txns,
+            checkpoint,
+            ..MergedBatch::default()
+        }
     }
 
     fn transaction(&mut self, gno: u64) -> GlobalTxn {
@@ -362,6 +400,13 @@ impl World<'_> {
     fn branches(&mut self, opened: &Opened) {
         let stored = opened.writer.list_branches().expect("branches can be read");
         let stored: BTreeSet<u8> = stored.iter().map(|b| b.xid.gtrid()[1]).collect();
+        let with_rows = opened.log.kept_branches().expect("and their rows");
+        for branch in with_rows {
+            let KeptRows::Memory(rows) = branch.rows else {
+                panic!("few rows are in memory");
+            };
+            assert_eq!(rows, vec![branch.xid.gtrid()[1]; 300]);
+        }
         let sure = |set: &BTreeSet<u8>| -> BTreeSet<u8> {
             set.difference(&self.model.unsure).copied().collect()
         };

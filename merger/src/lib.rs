@@ -10,5 +10,5 @@ mod task;
 mod waits;
 
 pub use error::{BranchPlace, MergeError};
-pub use task::{MergerHandle, MergerPorts, MergerStatus, NodeMergeStatus, spawn};
+pub use task::{KeptStatus, MergerHandle, MergerPorts, MergerStatus, NodeMergeStatus, spawn};
 pub use waits::{Blocked, WaitsFor};

@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::mpsc;
-use tributary_binlog::GtidSet;
+use tributary_binlog::{Gtid, GtidSet, XaXid};
 use tributary_flow::{
     Fence, FenceAnswer, FenceRequest, FenceStamp, MergedBatch, NodeBatch, NodeId, NodeTable,
     SourcePos, Tso, limits,
@@ -47,6 +47,8 @@ pub struct MergerPorts {
     pub overdraft: Box<dyn Fn(NodeId) + Send>,
     /// How long a reason to wait may hold before a warning.
     pub warn_after: Duration,
+    /// How long a branch stays prepared before it is kept in the store.
+    pub keep_after: Duration,
     /// Called with each fence as it took effect: with the nodes' binlogs, the whole input of the merge.
     pub on_fence: Box<dyn FnMut(&Fence) + Send>,
 }
@@ -62,6 +64,21 @@ pub struct NodeMergeStatus {
     pub watermark: Tso,
     /// Prepared branches that are neither committed nor rolled back.
     pub unresolved: usize,
+}
+
+/// A branch that stays prepared for long and is kept in the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeptStatus {
+    /// Name of its node.
+    pub node: String,
+    /// Its id on the node.
+    pub xid: XaXid,
+    /// GTID of the prepare group.
+    pub gtid: Gtid,
+    /// When it was prepared, µs since the epoch by its node's clock.
+    pub prepared_at: u64,
+    /// Bytes of its rows.
+    pub bytes: u64,
 }
 
 /// What the merger is doing.
@@ -87,6 +104,8 @@ pub struct MergerStatus {
     pub rings: u64,
     /// The nodes, by name.
     pub nodes: Vec<NodeMergeStatus>,
+    /// Branches that are kept in the store, in the order in which they were kept.
+    pub kept: Vec<KeptStatus>,
     /// What holds back the next transaction.
     pub blocked: Vec<Blocked>,
     /// The contradiction that stopped the stream.
@@ -160,16 +179,18 @@ struct Task {
     dirty: bool,
     batch: MergedBatch,
     reasons: Reasons,
+    started: Instant,
 }
 
 impl Task {
     fn new(
         table: NodeTable,
-        merger: Merger,
+        mut merger: Merger,
         ports: MergerPorts,
         shared: Arc<Mutex<MergerStatus>>,
     ) -> Self {
         let now = Instant::now();
+        merger.set_keep_after(Some(ports.keep_after.as_millis() as u64));
         let n = table.len();
         Self {
             table,
@@ -185,6 +206,7 @@ impl Task {
             last_sent: now,
             dirty: false,
             batch: MergedBatch::default(),
+            started: now,
         }
     }
 
@@ -270,9 +292,9 @@ impl Task {
             let polled = self
                 .merger
                 .poll(&mut self.batch.txns, limits::MERGED_BATCH_BYTES as u64);
-            let more = matches!(polled, Ok(true));
+            let more = self.branches() || matches!(polled, Ok(true));
             let idle = self.dirty && self.last_sent.elapsed() >= IDLE_CHECKPOINT;
-            if self.batch.txns.is_empty() && !idle {
+            if self.batch.txns.is_empty() && self.batch.branches.is_empty() && !idle {
                 return polled.map(|_| true);
             }
             self.account();
@@ -289,6 +311,19 @@ impl Task {
                 return polled.map(|_| true);
             }
             self.publish(false);
+        }
+    }
+
+    /// Hands on what becomes of branches that stay prepared for long. Whether there is more to do.
+    fn branches(&mut self) -> bool {
+        let now = self.started.elapsed().as_millis() as u64;
+        let out = &mut self.batch.branches;
+        match self.merger.poll_branches(now, limits::KEPT_ROWS_BYTES, out) {
+            Ok(more) => more,
+            Err(error) => {
+                tracing::warn!(%error, "its binlog must stay until the branch is committed or rolled back");
+                false
+            }
         }
     }
 
@@ -397,6 +432,15 @@ impl Task {
                 position: self.merger.position(id),
                 watermark: self.merger.watermark(id),
                 unresolved: self.merger.unresolved(id),
+            })
+            .collect();
+        self.status.kept = (self.merger.kept().into_iter())
+            .map(|kept| KeptStatus {
+                node: self.table.name(kept.node).to_owned(),
+                xid: kept.xid,
+                gtid: kept.gtid,
+                prepared_at: kept.prepared_at,
+                bytes: kept.bytes,
             })
             .collect();
         let now_ms = SystemTime::now()

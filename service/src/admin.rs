@@ -216,6 +216,15 @@ fn merger_status(m: MergerStatus, halted: Option<String>) -> status::MergerStatu
             since_ms: b.since_ms,
         })
         .collect();
+    let kept = (m.kept.into_iter())
+        .map(|k| status::KeptBranch {
+            node: k.node,
+            xid: k.xid.to_string(),
+            gtid: k.gtid.to_string(),
+            prepared_ms: k.prepared_at / 1000,
+            bytes: k.bytes,
+        })
+        .collect();
     status::MergerStatus {
         transactions: m.transactions,
         bytes: m.bytes,
@@ -226,6 +235,7 @@ fn merger_status(m: MergerStatus, halted: Option<String>) -> status::MergerStatu
         untimed: m.untimed,
         heuristics: m.heuristics,
         blocked,
+        kept,
         halted,
     }
 }

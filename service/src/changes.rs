@@ -54,6 +54,7 @@ impl Supervisor {
                 emitted: point.before.clone(),
                 before_start: point.before.clone(),
                 joined: Some(checkpoint.last_tso),
+                ..NodeProgress::default()
             };
             turn.state().nodes.insert(name.clone(), progress);
             turn.set().removed.remove(&name);
@@ -454,7 +455,10 @@ impl Turn {
 }
 
 fn emitted(checkpoint: &Checkpoint, node: &str) -> GtidSet {
-    checkpoint.nodes.get(node).map(done).unwrap_or_default()
+    let progress = checkpoint.nodes.get(node);
+    let all = progress.map(done).unwrap_or_default();
+    // A branch that is kept is received, and not merged.
+    progress.map_or(all.clone(), |p| minus(&all, &p.kept))
 }
 
 fn minus(a: &GtidSet, b: &GtidSet) -> GtidSet {

@@ -62,6 +62,8 @@ fn merger(status: &Status) {
     gauge!("tributary_merger_tso").set(m.watermark as f64);
     gauge!("tributary_merger_waiting").set(m.waiting as f64);
     gauge!("tributary_halted").set(f64::from(u8::from(status.state != "running")));
+    gauge!("tributary_kept_branches").set(m.kept.len() as f64);
+    gauge!("tributary_kept_branches_bytes").set(m.kept.iter().map(|k| k.bytes).sum::<u64>() as f64);
     for b in &m.blocked {
         gauge!("tributary_merger_blocked_since_milliseconds", "node" => b.node.clone(), "on" => b.on.clone()).set(b.since_ms as f64);
     }

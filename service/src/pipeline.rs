@@ -14,7 +14,9 @@ use tributary_collector::{
     Collector, CollectorConfig, CollectorHandle, Identities, NodeUrl, Probe, SemiSync, Start,
     TlsMode, XaAcks,
 };
-use tributary_flow::{Checkpoint, NodeId, NodeProgress, NodeSet, NodeTable, Spilling, limits};
+use tributary_flow::{
+    Checkpoint, KeptBranch, NodeId, NodeProgress, NodeSet, NodeTable, Spilling, limits,
+};
 use tributary_merger::core::Merger;
 use tributary_merger::{MergerHandle, MergerPorts};
 
@@ -54,6 +56,8 @@ pub(crate) struct Resume<'a> {
     pub(crate) checkpoint: &'a Checkpoint,
     /// Number of that transaction.
     pub(crate) last_gno: u64,
+    /// Branches that stay prepared for long, as they are kept then.
+    pub(crate) branches: Vec<KeptBranch>,
 }
 
 /// A running pipeline.
@@ -68,7 +72,7 @@ impl Pipeline {
     /// Starts reading and merging. Must be called inside the runtime.
     pub(crate) fn start(
         spec: &Spec,
-        resume: &Resume<'_>,
+        resume: Resume<'_>,
         store: &WriterHandle,
     ) -> anyhow::Result<Self> {
         let table = NodeTable::new(spec.nodes.iter().map(|n| n.name.clone()));
@@ -115,6 +119,7 @@ impl Pipeline {
             out: store.batches(),
             overdraft: Box::new(move |node| overdrafts[node.index()].grant(OVERDRAFT_BYTES)),
             warn_after: spec.cluster.warn_blocked_after,
+            keep_after: spec.cluster.keep_prepared_after,
             on_fence,
         };
         let mut merger = Merger::new(
@@ -124,6 +129,7 @@ impl Pipeline {
             resume.last_gno,
         );
         merger.set_spool(spec.spilling.files.clone());
+        restore_branches(&mut merger, resume.branches)?;
         let merger = tributary_merger::spawn(table.clone(), merger, ports)?;
         Ok(Self {
             table,
@@ -172,6 +178,26 @@ impl Pipeline {
         totals.add_merger(&read());
         Ok(totals)
     }
+}
+
+/// Gives the merger the branches that are kept.
+fn restore_branches(merger: &mut Merger, branches: Vec<KeptBranch>) -> anyhow::Result<()> {
+    for (node, xid) in merger.restore_branches(branches)? {
+        tracing::warn!(
+            node,
+            %xid,
+            "a prepared branch is kept of a node that is not merged; it is left where it is"
+        );
+    }
+    for kept in merger.kept() {
+        tracing::info!(
+            xid = %kept.xid,
+            gtid = %kept.gtid,
+            bytes = kept.bytes,
+            "a branch is still prepared; its rows are kept"
+        );
+    }
+    Ok(())
 }
 
 /// How a node is read.

@@ -115,6 +115,9 @@ pub(crate) struct MergerStatus {
     #[serde(default)]
     pub(crate) heuristics: u64,
     pub(crate) blocked: Vec<Blocked>,
+    /// Branches that stay prepared for long and are kept in the index database.
+    #[serde(default)]
+    pub(crate) kept: Vec<KeptBranch>,
     pub(crate) halted: Option<String>,
 }
 
@@ -129,6 +132,18 @@ pub(crate) struct Blocked {
     pub(crate) advice: String,
     /// Milliseconds since the epoch.
     pub(crate) since_ms: u64,
+}
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(crate) struct KeptBranch {
+    pub(crate) node: String,
+    /// As `XA RECOVER CONVERT XID` shows it and `XA COMMIT` takes it.
+    pub(crate) xid: String,
+    /// GTID of its `XA PREPARE` on the node.
+    pub(crate) gtid: String,
+    /// When it was prepared by its node's clock, milliseconds since the epoch.
+    pub(crate) prepared_ms: u64,
+    pub(crate) bytes: u64,
 }
 
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -290,6 +305,17 @@ fn render(s: &Status) -> String {
             b.what
         );
         let _ = writeln!(out, "         {}", b.advice);
+    }
+    for k in &m.kept {
+        let _ = writeln!(
+            out,
+            "kept     {} of {}, prepared {} ago ({}, {} bytes of rows)",
+            k.xid,
+            k.node,
+            age(k.prepared_ms),
+            k.gtid,
+            k.bytes
+        );
     }
     let _ = writeln!(
         out,

@@ -302,6 +302,7 @@ fn begin(spec: &Spec, store: &WriterHandle, log: &GlobalLog) -> anyhow::Result<P
     let resume = Resume {
         checkpoint: &checkpoint,
         last_gno: log.durable().last_gno,
+        branches: log.kept_branches()?,
     };
-    Pipeline::start(spec, &resume, store).context("collectors and merger can not be started")
+    Pipeline::start(spec, resume, store).context("collectors and merger can not be started")
 }

@@ -64,7 +64,11 @@ pub(crate) fn run(dir: &Path, json: bool) -> anyhow::Result<ExitCode> {
 fn ask_database(database: &Path, options: &mut VerifyOptions) -> anyhow::Result<()> {
     let read = || -> anyhow::Result<_> {
         let kv = RocksKv::open_read_only(database)?;
-        Ok((verify::committed_end(&kv)?, verify::known_files(&kv)?))
+        Ok((
+            verify::committed_end(&kv)?,
+            verify::known_files(&kv)?,
+            verify::kept_branches(&kv)?,
+        ))
     };
     let mut result = read();
     for _ in 1..DATABASE_ATTEMPTS {
@@ -73,9 +77,10 @@ fn ask_database(database: &Path, options: &mut VerifyOptions) -> anyhow::Result<
             result = read();
         }
     }
-    let (end, known) = result.with_context(|| database.display().to_string())?;
+    let (end, known, kept) = result.with_context(|| database.display().to_string())?;
     options.committed_end = end;
     options.known = options.committed_end.is_some().then_some(known);
+    options.kept = kept;
     Ok(())
 }
 

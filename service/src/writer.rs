@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tributary_binlog::BinlogFile;
 use tributary_dump_server::AdminActions;
-use tributary_flow::{Checkpoint, MergedBatch, limits};
+use tributary_flow::{BranchOp, Checkpoint, MergedBatch, limits};
 use tributary_store::{LogWriter, NodeSetChange, PurgeError, Retention, WriteError};
 
 use crate::config;
@@ -435,8 +435,9 @@ impl Group {
     }
 }
 
-/// Bytes of rows in a batch.
+/// Bytes of rows in a batch, those of kept branches included.
 fn size_of(batch: &MergedBatch) -> usize {
     let parts = batch.txns.iter().flat_map(|txn| &txn.parts);
-    parts.map(|part| part.len() as usize).sum()
+    let rows: usize = parts.map(|part| part.len() as usize).sum();
+    rows + batch.branches.iter().map(BranchOp::len).sum::<usize>()
 }

@@ -40,7 +40,7 @@ mod writer;
 
 pub use crate::core::encode::{DRAIN_BYTES, EncodeError, Encoder, Numbers, Pending, Sink};
 pub use crate::core::retention::Retention;
-pub use branches::{BranchError, SAVED_BRANCH_BYTES_MAX, SavedBranch};
+pub use branches::{SavedBranch, list as list_branches};
 pub use claim::{Claim, claim};
 pub use disk::{Disk, DiskFile, FileStat, MemDisk, RealDisk};
 pub use error::{OpenError, PurgeError, ReadError, StartError, WriteError};

@@ -113,6 +113,13 @@ pub(crate) struct Parts {
     pub(crate) durable: DurableEnd,
 }
 
+impl Shared {
+    /// The index database; a foreign directory has none.
+    pub(crate) fn kv(&self) -> Option<&Arc<dyn Kv>> {
+        self.kv.as_ref()
+    }
+}
+
 impl fmt::Debug for GlobalLog {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("GlobalLog")

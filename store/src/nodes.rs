@@ -46,8 +46,13 @@ impl LogWriter {
                 continue;
             }
             ops.extend(branch::key(&branch.node, &branch.xid).map(KvOp::Delete));
+            if new.is_none() {
+                let (from, to) = branch::rows_range(branch.id);
+                ops.push(KvOp::DeleteRange(from, to));
+            }
             let moved = new.and_then(|(_, new)| branch::key(new, &branch.xid));
-            ops.extend(moved.map(|key| KvOp::Put(key, branch::value(&branch.prepared))));
+            let value = branch::value(branch.id, branch.rows, &branch.head);
+            ops.extend(moved.map(|key| KvOp::Put(key, value)));
         }
         self.change_state(ops, change.checkpoint);
         self.commit()

@@ -163,6 +163,8 @@ struct Group {
     indexed: Option<IndexPlace>,
     /// Branches to keep and to forget, and the nodes.
     branches: Vec<KvOp>,
+    /// Bytes of these.
+    branch_bytes: u64,
 }
 
 struct Sealed {
@@ -237,6 +239,10 @@ impl LogWriter {
     pub fn append(&mut self, batch: &MergedBatch) -> Result<(), WriteError> {
         self.check_poison()?;
         let result = batch.txns.iter().try_for_each(|txn| self.append_txn(txn));
+        let result = result.and_then(|()| {
+            let mut branches = batch.branches.iter();
+            branches.try_for_each(|op| self.change_branch(op))
+        });
         if result.is_ok() && self.state.merger.as_ref() != Some(&batch.checkpoint) {
             self.state.merger = Some(batch.checkpoint.clone());
             self.group.progress = true;
@@ -377,8 +383,11 @@ impl LogWriter {
         }
     }
 
-    /// Lets the next commit change a saved branch.
-    pub(crate) fn change_branch(&mut self, op: KvOp) {
+    /// Lets the next commit change a kept branch.
+    pub(crate) fn push_branch(&mut self, op: KvOp) {
+        if let KvOp::Put(_, value) = &op {
+            self.group.branch_bytes += value.len() as u64;
+        }
         self.group.branches.push(op);
     }
 
@@ -452,10 +461,17 @@ impl LogWriter {
             return Ok(self.log.durable());
         }
         let file = self.active.file.clone();
-        // The database is never asked to write to a full disk, also if only progress is new.
+        // The database is never asked to write to a full disk, also if only progress is new. What it is given it writes to
+        // its log, and then to its tables.
         self.active
-            .check_room(0)
+            .check_room(self.group.branch_bytes.saturating_mul(2))
             .map_err(WriteError::io(format!("writing {file}")))?;
+        if mutant(Mutant::BranchesBeforeCheckpoint) {
+            let early = KvBatch {
+                ops: self.group.branches.clone(),
+            };
+            self.kv.write(&early, true)?;
+        }
         if mutant(Mutant::CheckpointBeforeData) {
             let early = self.batch()?;
             self.kv.write(&early, true)?;

@@ -83,8 +83,8 @@ fn a_commit_without_news_does_nothing_and_progress_alone_is_news() {
     opened
         .writer
         .append(&MergedBatch {
-            txns: Vec::new(),
             checkpoint,
+            ..MergedBatch::default()
         })
         .unwrap();
     fuse.set(u64::MAX);

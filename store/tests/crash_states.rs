@@ -12,7 +12,7 @@ use proptest::{
     test_runner::{RngAlgorithm, TestRng},
 };
 use tributary_binlog::XaXid;
-use tributary_flow::{Checkpoint, NodeProgress, NodeRecord, Tso};
+use tributary_flow::{Checkpoint, KeptRows, NodeProgress, NodeRecord, Tso};
 use tributary_store::{
     Disk, GlobalLog, LogWriter, MemDisk, MemKv, NodeSetChange, Opened,
     disk::{Fuse, Keep, Unsynced},
@@ -20,7 +20,7 @@ use tributary_store::{
     verify::{VerifyOptions, verify_dir},
 };
 
-use crate::support::{batch, commit, dump, files, open_mem};
+use crate::support::{batch, branches, commit, dump, files, forget, keep, open_mem};
 
 /// Different disks checked in one run.
 const STATES: usize = 50_000;
@@ -40,6 +40,8 @@ enum Step {
     Branches(u8, u8, bool),
     /// Another set of nodes: `dn1` has another name, or is gone.
     Nodes(u8),
+    /// Some rows of a branch that will not be kept.
+    Unfinished(u8),
 }
 
 fn rng(seed: u64) -> TestRng {
@@ -54,6 +56,7 @@ fn script(seed: u64) -> Vec<Step> {
         .map(|_| match rng.random_range(0..10) {
             0 => Step::Flush,
             1 | 2 => Step::Purge(rng.random_range(0..3)),
+            3 if rng.random_range(0..4) == 0 => Step::Unfinished(rng.random_range(0..3)),
             3 => Step::Branches(rng.random_range(0..3), rng.random_range(0..3), rng.random()),
             4 => Step::Nodes(rng.random_range(0..4)),
             _ => Step::Group(rng.random_range(1..7), rng.random_range(1..4)),
@@ -92,12 +95,26 @@ fn go(writer: &mut LogWriter, log: &GlobalLog, step: Step, purge: bool) -> Resul
         }
         Step::Purge(_) => Ok(()),
         Step::Branches(kept, forgotten, with_txn) => {
-            writer
-                .put_branch("dn1", &xid(kept), &[kept; 700])
-                .map_err(|e| text(&e))?;
-            writer
-                .delete_branch("dn1", &xid(forgotten))
-                .map_err(|e| text(&e))?;
+            let all = writer.list_branches().unwrap();
+            let known = |n: u8| {
+                let mut all = all.iter();
+                let found = all.find(|b| b.node == "dn1" && b.xid == xid(n));
+                found.map(|b| b.id.0)
+            };
+            let id = all.iter().map(|b| b.id.0).max().unwrap_or(0) + 1;
+            let mut ops: Vec<_> = known(kept)
+                .map(|id| forget(id, &xid(kept)))
+                .into_iter()
+                .collect();
+            ops.extend(keep(id, &xid(kept), &[kept; 9], &[kept; ROWS]));
+            let gone = if forgotten == kept {
+                Some(id)
+            } else {
+                known(forgotten)
+            };
+            ops.extend(gone.map(|id| forget(id, &xid(forgotten))));
+            let batch = branches(writer.last_gno(), ops);
+            writer.append(&batch).map_err(|e| text(&e))?;
             if with_txn {
                 append(writer, 1).map_err(|e| text(&e))?;
             }
@@ -109,6 +126,12 @@ fn go(writer: &mut LogWriter, log: &GlobalLog, step: Step, purge: bool) -> Resul
                 .change_nodes(change)
                 .map(|_| ())
                 .map_err(|e| text(&e))
+        }
+        Step::Unfinished(n) => {
+            let ops = keep(100 + u64::from(n), &xid(n), b"", &[n; ROWS]);
+            let batch = branches(writer.last_gno(), ops[..1 + usize::from(n % 2)].to_vec());
+            writer.append(&batch).map_err(|e| text(&e))?;
+            writer.commit().map(|_| ()).map_err(|e| text(&e))
         }
     }
 }
@@ -132,6 +155,8 @@ fn nodes(n: u8, last_gno: u64) -> NodeSetChange {
     }
     change
 }
+/// Bytes of rows of a kept branch.
+const ROWS: usize = 700;
 
 /// What must be true at some moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -161,7 +186,7 @@ fn state(opened: &Opened) -> State {
         last_gno: end.last_gno,
         branches: branches
             .iter()
-            .map(|b| [b.node.as_bytes(), b.xid.gtrid(), &b.prepared[..1]].concat())
+            .map(|b| [b.node.as_bytes(), b.xid.gtrid(), &b.head[..1]].concat())
             .collect(),
         nodes,
     }
@@ -326,6 +351,20 @@ fn check_bytes(disk: &MemDisk, opened: &Opened, oracle: &Oracle) {
     }
 }
 
+/// Kept branches have their rows, and there are no others.
+fn check_branches(kv: &MemKv, opened: &Opened) {
+    let kept = opened.log.kept_branches().unwrap();
+    for branch in &kept {
+        let KeptRows::Memory(rows) = &branch.rows else {
+            panic!("few rows: {branch:?}");
+        };
+        assert!(*rows == vec![branch.head[0]; ROWS], "{branch:?}");
+    }
+    let rows = |(key, _): &(Vec<u8>, Vec<u8>)| key[0] == KeyKind::BranchRows as u8;
+    let pieces = dump(kv).iter().filter(|pair| rows(pair)).count();
+    assert_eq!(pieces, 2 * kept.len());
+}
+
 fn check(disk: &MemDisk, kv: &MemKv, possible: &[State], oracle: &Oracle) {
     check_index_as_it_lies(disk);
     let opened = open_mem(disk, kv, MAX).unwrap();
@@ -336,6 +375,7 @@ fn check(disk: &MemDisk, kv: &MemKv, possible: &[State], oracle: &Oracle) {
     assert_eq!(merged.map_or(0, |c| c.last_tso.micros()), found.last_gno);
     check_agreement(disk, kv, &opened);
     check_bytes(disk, &opened, oracle);
+    check_branches(kv, &opened);
     drop(opened);
     let once = (everything(disk), dump(kv));
     let opened = open_mem(disk, kv, MAX).unwrap();

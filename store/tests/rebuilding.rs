@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use tributary_binlog::XaXid;
+use tributary_flow::KeptRows;
 use tributary_store::{
     Disk, FORMAT_FILE, Kv, KvBatch, MemDisk, MemKv, OpenError, Rebuilt,
     kv::{KeyKind, KvOp},
@@ -10,7 +11,7 @@ use tributary_store::{
     verify::{VerifyOptions, verify_dir},
 };
 
-use crate::support::{CREATED, commit, dump, files, open_mem, sample};
+use crate::support::{CREATED, branches, commit, dump, files, keep, open_mem, sample};
 
 const MAX: u64 = 2000;
 
@@ -79,7 +80,8 @@ fn a_checkpoint_that_is_left_is_kept_with_all_that_belongs_to_it() {
     let (disk, kv) = sample(60, MAX);
     let mut opened = open_mem(&disk, &kv, MAX).unwrap();
     let xid = XaXid::new(1, b"g", b"b").unwrap();
-    opened.writer.put_branch("dn1", &xid, b"rows").unwrap();
+    let kept = branches(60, keep(7, &xid, b"head", &[3; 900]));
+    opened.writer.append(&kept).unwrap();
     opened.writer.commit().unwrap();
     opened.writer.purge_to("binlog.000003").unwrap();
     drop(opened);
@@ -114,7 +116,9 @@ fn a_checkpoint_that_is_left_is_kept_with_all_that_belongs_to_it() {
     assert!(dump(&kv) == again, "twice is once");
     let opened = open_mem(&disk, &kv, MAX).unwrap();
     assert!(opened.truncated.is_some() && opened.checkpoint.is_some());
-    assert_eq!(opened.writer.list_branches().unwrap().len(), 1);
+    let kept = opened.log.kept_branches().unwrap();
+    assert!(matches!(&kept[0].rows, KeptRows::Memory(rows) if rows.len() == 900));
+    assert_eq!(kept.len(), 1);
     assert_eq!(opened.log.files()[0].file.seq(), 3);
 }
 

@@ -6,9 +6,11 @@ use bytes::Bytes;
 use smallvec::smallvec;
 use tributary_binlog::{
     ChecksumAlg, EventHeader, EventReader, EventType, HEADER_LEN, MAGIC, QueryEvent, RawEvent, Sid,
+    XaXid,
 };
 use tributary_flow::{
-    Body, Checkpoint, Dependency, GlobalKind, GlobalTxn, MergedBatch, OrderKey, Tso,
+    Body, BranchOp, Checkpoint, Dependency, GlobalKind, GlobalTxn, KeptId, MergedBatch, OrderKey,
+    Tso,
 };
 use tributary_store::{Kv, LogWriter, MemDisk, MemKv, OpenError, Opened, StoreOptions, open};
 
@@ -144,6 +146,48 @@ pub(crate) fn batch(from: u64, to: u64) -> MergedBatch {
     MergedBatch {
         txns: (from..=to).map(nth).collect(),
         checkpoint,
+        ..MergedBatch::default()
+    }
+}
+
+/// What is said of branches behind transaction `last`.
+pub(crate) fn branches(last: u64, branches: Vec<BranchOp>) -> MergedBatch {
+    MergedBatch {
+        branches,
+        checkpoint: Checkpoint {
+            last_tso: Tso::new(last).unwrap_or(Tso::ZERO),
+            ..Checkpoint::default()
+        },
+        ..MergedBatch::default()
+    }
+}
+
+/// Keeps a branch of `dn1`, with its rows in two pieces.
+pub(crate) fn keep(id: u64, xid: &XaXid, head: &[u8], rows: &[u8]) -> Vec<BranchOp> {
+    let (id, half) = (KeptId(id), rows.len() / 2);
+    let piece = |offset: usize, bytes: &[u8]| BranchOp::Rows {
+        id,
+        offset: offset as u64,
+        bytes: Bytes::copy_from_slice(bytes),
+    };
+    vec![
+        piece(0, &rows[..half]),
+        piece(half, &rows[half..]),
+        BranchOp::Keep {
+            id,
+            node: "dn1".into(),
+            xid: Box::new(*xid),
+            head: head.to_vec(),
+            rows: rows.len() as u64,
+        },
+    ]
+}
+
+pub(crate) fn forget(id: u64, xid: &XaXid) -> BranchOp {
+    BranchOp::Forget {
+        id: KeptId(id),
+        node: "dn1".into(),
+        xid: Box::new(*xid),
     }
 }
 

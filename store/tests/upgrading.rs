@@ -1,24 +1,28 @@
-//! A directory as format 1 has it, kept as it was written: later versions must open it and go on.
+//! Directories as earlier versions wrote them, kept as they were: later versions must open them and go on.
 //!
 //! `tests/fixtures/format-1`: binlog files, index, format file, and `database.txt`, the index database as one line of
-//! hexadecimal key and value per record. `cargo test -p tributary-store write_the_fixture -- --ignored` wrote it; it is never
+//! hexadecimal key and value per record. `format-1-kept` has, besides, a branch as it is kept since branches are kept with
+//! their rows in pieces. `cargo test -p tributary-store write_the_fixture -- --ignored` wrote them; what is there is never
 //! written again.
 
 use std::{fmt::Write as _, fs, path::PathBuf};
 
 use tributary_binlog::XaXid;
+use tributary_flow::KeptRows;
 use tributary_store::{
     Disk, Kv, KvBatch, MemDisk, MemKv,
     verify::{VerifyOptions, verify_dir},
 };
 
-use crate::support::{UUID, commit, dump, files, open_mem};
+use crate::support::{UUID, branches, commit, dump, files, keep, open_mem};
 
 const MAX: u64 = 1500;
 const DATABASE: &str = "database.txt";
 
-fn dir() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/format-1")
+fn dir(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/fixtures")
+        .join(name)
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -43,7 +47,8 @@ fn write() -> (MemDisk, MemKv) {
         commit(&mut opened.writer, n * 3 + 1, n * 3 + 3);
     }
     let xid = XaXid::new(1, b"gtrid", b"bqual").unwrap();
-    opened.writer.put_branch("dn1", &xid, b"prepared").unwrap();
+    let kept = branches(24, keep(5, &xid, b"prepared", b"rows of the branch"));
+    opened.writer.append(&kept).unwrap();
     opened.writer.commit().unwrap();
     opened.writer.purge_to("binlog.000002").unwrap();
     (disk, kv)
@@ -53,21 +58,22 @@ fn write() -> (MemDisk, MemKv) {
 #[ignore = "writes the fixture"]
 fn write_the_fixture() {
     let (disk, kv) = write();
-    fs::create_dir_all(dir()).unwrap();
+    let dir = dir("format-1-kept");
+    assert!(!dir.exists(), "it is never written again");
+    fs::create_dir_all(&dir).unwrap();
     for name in disk.list().unwrap() {
-        fs::write(dir().join(&name), disk.bytes(&name).unwrap()).unwrap();
+        fs::write(dir.join(&name), disk.bytes(&name).unwrap()).unwrap();
     }
     let lines = dump(&kv).into_iter();
     let text: String = lines
         .map(|(key, value)| format!("{} {}\n", hex(&key), hex(&value)))
         .collect();
-    fs::write(dir().join(DATABASE), text).unwrap();
+    fs::write(dir.join(DATABASE), text).unwrap();
 }
 
-#[test]
-fn a_directory_of_format_1_is_opened_and_goes_on() {
+fn fixture(name: &str) -> (MemDisk, MemKv) {
     let (disk, kv) = (MemDisk::new(), MemKv::new());
-    for entry in fs::read_dir(dir()).unwrap() {
+    for entry in fs::read_dir(dir(name)).unwrap() {
         let (name, path) = entry.map(|e| (e.file_name(), e.path())).unwrap();
         disk.put(name.to_str().unwrap(), &fs::read(path).unwrap());
     }
@@ -79,6 +85,21 @@ fn a_directory_of_format_1_is_opened_and_goes_on() {
         batch.put((unhex(key), unhex(value)));
     }
     kv.write(&batch, true).unwrap();
+    (disk, kv)
+}
+
+#[test]
+fn a_directory_of_format_1_is_opened_and_goes_on() {
+    goes_on("format-1", b"");
+}
+
+#[test]
+fn a_directory_with_a_kept_branch_is_opened_and_goes_on() {
+    goes_on("format-1-kept", b"rows of the branch");
+}
+
+fn goes_on(name: &str, rows: &[u8]) {
+    let (disk, kv) = fixture(name);
     let before = files(&disk);
 
     let mut opened = open_mem(&disk, &kv, MAX).unwrap();
@@ -90,10 +111,14 @@ fn a_directory_of_format_1_is_opened_and_goes_on() {
     assert_eq!(opened.log.gtid_purged().count(), 5);
     let checkpoint = opened.checkpoint.as_ref().unwrap();
     assert_eq!(checkpoint.last_tso.micros(), 24);
-    let branches = opened.writer.list_branches().unwrap();
-    assert_eq!(branches[0].node, "dn1");
-    assert_eq!(branches[0].xid.gtrid(), b"gtrid");
-    assert_eq!(branches[0].prepared, b"prepared");
+    let branch = &opened.log.kept_branches().unwrap()[0];
+    assert_eq!(branch.node, "dn1");
+    assert_eq!(branch.xid.gtrid(), b"gtrid");
+    assert_eq!(branch.head, b"prepared");
+    let KeptRows::Memory(found) = &branch.rows else {
+        panic!("few rows: {branch:?}");
+    };
+    assert_eq!(found, rows);
     assert!(opened.log.locate_gno(20).unwrap().is_some());
     commit(&mut opened.writer, 25, 40);
     let report = verify_dir(&disk, &VerifyOptions::default());

@@ -318,7 +318,7 @@ impl Merger {
             return;
         };
         if !mutant(Mutant::ForgetRolledBackPrepare) {
-            self.done(node, resolved.prepare.gtid);
+            self.prepare_done(node, &resolved.prepare);
         }
         let window = (resolved.prepare.immediate_commit, txn.immediate_commit);
         // The moment is that of the commits: a rollback does not move the clock.

@@ -88,7 +88,7 @@ impl Merger {
     }
 
     fn branch_done(&mut self, branch: &Branch) {
-        self.done(branch.node, branch.prepare.gtid);
+        self.prepare_done(branch.node, &branch.prepare);
         self.done(branch.node, branch.commit.gtid);
     }
 

@@ -19,6 +19,7 @@ use super::clock::Clock;
 use super::ddl::DdlJoin;
 use super::distributed::Work;
 use super::groups::Groups;
+use super::kept::Keeping;
 use super::known::{Horizon, Known};
 use super::node::{Frontier, NodeStream, Passed};
 use super::waiting::{Branches, Next, Waiting};
@@ -58,7 +59,9 @@ pub struct Merger {
     /// Number of the last global transaction that was emitted.
     pub(super) last_gno: u64,
     pub(super) nodes: Vec<NodeStream>,
-    progress: Vec<NodeProgress>,
+    pub(super) progress: Vec<NodeProgress>,
+    /// Branches that stay prepared for long.
+    pub(super) keeping: Keeping,
     pub(super) waiting: Waiting,
     /// Distributed transactions of which no TSO is known.
     pub(super) groups: Groups,
@@ -111,6 +114,7 @@ impl Merger {
         Self {
             ddl: DdlJoin::restore(table.clone(), &resume.ddl),
             clock: Clock::new(table.len(), last_gno),
+            keeping: Keeping::new(table.len()),
             wanted: vec![None; table.len()],
             nodes,
             progress,
@@ -356,7 +360,14 @@ impl Merger {
     /// The state behind everything that [`Merger::poll`] has returned.
     pub fn checkpoint(&self) -> Checkpoint {
         let nodes = (self.table.iter().zip(&self.progress))
-            .map(|((_, name), progress)| (name.to_owned(), progress.clone()))
+            .map(|((id, name), progress)| {
+                let kept = self.keeping.gtids(id);
+                let progress = NodeProgress {
+                    kept,
+                    ..progress.clone()
+                };
+                (name.to_owned(), progress)
+            })
             .collect();
         Checkpoint {
             nodes,

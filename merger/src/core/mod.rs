@@ -7,6 +7,7 @@
 //! * `merge`: the k-way merge below all frontiers, and what blocks it.
 //! * `distributed`: branches, from prepare to a place in the order.
 //! * `groups`: distributed transactions without a TSO, and their keys.
+//! * `kept`: branches that stay prepared for long.
 //! * `known`: which transactions of other nodes are older than the end of a node's stream.
 //! * `emit`: what is due, as it is written.
 //! * `clock`: which transactions a replica may apply side by side.
@@ -19,6 +20,7 @@ mod ddl;
 mod distributed;
 mod emit;
 mod groups;
+mod kept;
 mod known;
 mod merge;
 mod moved;
@@ -33,5 +35,6 @@ mod naive;
 mod tests;
 
 pub use ddl::{DdlJoin, pending_ddl};
+pub use kept::{KeepError, Kept, RestoreError};
 pub use merge::{BlockedOn, Heuristic, Merger, Resume};
 pub use node::Frontier;

@@ -50,6 +50,8 @@ struct Prepared {
     floor: Option<Floor>,
     state: State,
     group: Option<GroupId>,
+    /// Its place among all transactions of its node.
+    at: u64,
 }
 
 #[derive(Debug)]
@@ -264,6 +266,7 @@ impl NodeStream {
             floor,
             state: State::Unresolved(txn),
             group: None,
+            at: self.count,
         });
         Ok((place, floor))
     }
@@ -280,6 +283,23 @@ impl NodeStream {
             State::Unresolved(txn) => Some(txn),
             _ => None,
         }
+    }
+
+    /// The place behind the last prepare.
+    pub(super) fn prepares(&self) -> u64 {
+        self.departed + self.prepared.len() as u64
+    }
+
+    /// The place of the first prepare that holds the watermark down.
+    pub(super) fn first_prepare(&self) -> Option<u64> {
+        (!self.prepared.is_empty()).then_some(self.departed)
+    }
+
+    /// The place of a prepare among all transactions of the node, if everything committed before it has its key.
+    pub(super) fn settled_at(&self, place: u64) -> Option<u64> {
+        let index = usize::try_from(place.checked_sub(self.departed)?).ok()?;
+        let prepared = self.prepared.get(index)?;
+        prepared.floor.map(|_| prepared.at)
     }
 
     /// What the prepare at `place` stands on, if that is known.

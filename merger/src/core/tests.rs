@@ -14,6 +14,8 @@ use super::merge::{BlockedOn, Merger};
 use super::naive;
 use crate::MergeError;
 
+mod kept;
+
 /// A small deterministic generator (xorshift): the seed is the whole test case.
 struct Rng(u64);
 

@@ -213,6 +213,14 @@ impl Waiting {
         Some((sibling.node, *sibling.xid()?))
     }
 
+    /// The least place in `node`'s stream of a commit that waits.
+    pub(super) fn first_place(&self, node: NodeId) -> Option<u64> {
+        let local = self.locals.get(node.index()).and_then(VecDeque::front);
+        let branches = self.branches.values().chain(self.whole.values()).flatten();
+        let here = branches.filter(|b| b.node == node).map(|b| b.arrival);
+        here.chain(local.map(|(key, _)| key.seq)).min()
+    }
+
     fn first_branch(&self) -> Option<OrderKey> {
         let tso = self.branches.first_key_value();
         let tso = tso.map(|(tso, _)| OrderKey::distributed(*tso));

@@ -58,6 +58,12 @@ pub(crate) const KEYS: &[Key] = &[
         "How long the merge may wait for one thing (a prepared transaction in doubt, a node) before the log warns. The status shows it at once.",
     ),
     key(
+        "cluster.keep_prepared_after",
+        "\"1m\"",
+        "\"1m\"",
+        "A branch that stays prepared for so long is kept in the index database with its rows: its node may then purge the binlog that has its `XA PREPARE`, also if the service is restarted. At least 1s.",
+    ),
+    key(
         "cluster.fence_log",
         "\"fences.jsonl\"",
         "none",

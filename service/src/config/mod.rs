@@ -41,6 +41,7 @@ pub(crate) struct Config {
 
 /// Longer than a coordinator that recovers by itself needs.
 const WARN_BLOCKED_AFTER: Duration = Duration::from_secs(30);
+const KEEP_PREPARED_AFTER: Duration = Duration::from_secs(60);
 
 /// `[cluster]`: what is merged.
 #[derive(Clone, Debug)]
@@ -51,6 +52,8 @@ pub(crate) struct Cluster {
     pub(crate) order: OrderMode,
     /// How long the merge may wait for one thing before a warning.
     pub(crate) warn_blocked_after: Duration,
+    /// How long a branch stays prepared before it is kept in the store.
+    pub(crate) keep_prepared_after: Duration,
     /// Where each passed fence is recorded, if anywhere.
     pub(crate) fence_log: Option<PathBuf>,
 }
@@ -282,11 +285,16 @@ fn cluster(mut t: Table<'_>, env: &Env<'_>) -> Cluster {
     }
     let fence_log = t.text("fence_log").map(|p| env.path(&p));
     let warn_blocked_after = t.duration("warn_blocked_after");
+    let keep_prepared_after = t.duration("keep_prepared_after");
+    if keep_prepared_after.is_some_and(|after| after < Duration::from_secs(1)) {
+        (env.problems).add("cluster.keep_prepared_after", "must be at least \"1s\"");
+    }
     t.finish();
     Cluster {
         name,
         order,
         warn_blocked_after: warn_blocked_after.unwrap_or(WARN_BLOCKED_AFTER),
+        keep_prepared_after: keep_prepared_after.unwrap_or(KEEP_PREPARED_AFTER),
         fence_log,
     }
 }

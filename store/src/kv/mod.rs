@@ -44,8 +44,10 @@ pub enum KeyKind {
     NodeSet = 8,
     /// Schema history; its keys and values belong to the schema's persistence.
     Schema = 32,
-    /// Branches that stay prepared for long, with their rows; keys and values belong to the collector.
+    /// Branches that stay prepared for long.
     Branch = 33,
+    /// Their rows.
+    BranchRows = 34,
 }
 
 /// A pair as it is stored.

@@ -12,10 +12,11 @@ mod file;
 use std::{collections::BTreeMap, fmt};
 
 use serde::Serialize;
-use tributary_binlog::BinlogFile;
+use tributary_binlog::{BinlogFile, GtidSet};
+use tributary_flow::{KeptBranch, KeptRows};
 
 use crate::{
-    OpenError,
+    OpenError, branches,
     core::{audit::Audit, index_file},
     disk::Disk,
     files::read_text,
@@ -38,6 +39,8 @@ pub struct VerifyOptions {
     pub committed_end: Option<(BinlogFile, u64)>,
     /// The files as the index database knows them, if it could be read (see [`known_files`]).
     pub known: Option<Vec<KnownFile>>,
+    /// What is wrong with the kept branches in the index database (see [`kept_branches`]).
+    pub kept: Vec<String>,
     /// Whether the numbers of each UUID must follow one another. True for our own files and for a server that makes
     /// its own GTIDs; false for members of a replication group, which take numbers in blocks.
     pub contiguous: bool,
@@ -49,6 +52,7 @@ impl Default for VerifyOptions {
             index_name: "binlog.index".to_owned(),
             committed_end: None,
             known: None,
+            kept: Vec::new(),
             contiguous: true,
         }
     }
@@ -162,6 +166,52 @@ pub fn known_files(kv: &dyn Kv) -> Result<Vec<KnownFile>, OpenError> {
     Ok(files)
 }
 
+/// What is wrong with the branches that the index database of one of our own directories keeps: rows that are missing, and
+/// branches that its checkpoint does not speak of, or speaks of in vain. Reads all rows.
+pub fn kept_branches(kv: &dyn Kv) -> Result<Vec<String>, OpenError> {
+    let record = kv.get(&CheckpointRecord::key())?;
+    let record = record.map(|value| CheckpointRecord::decode(&value));
+    let checkpoint = record.transpose()?.and_then(|record| record.merger);
+    let mut expected: BTreeMap<String, GtidSet> = BTreeMap::new();
+    for (node, progress) in checkpoint.iter().flat_map(|c| &c.nodes) {
+        expected.insert(node.clone(), progress.kept.clone());
+    }
+    let mut faults = Vec::new();
+    for saved in branches::list(kv)? {
+        let name = format!("the kept branch {} of node {}", saved.xid, saved.node);
+        let rows = branches::all_rows(kv, &saved)?;
+        if rows != saved.rows {
+            faults.push(format!("{name} has {rows} of {} bytes of rows", saved.rows));
+        }
+        let branch = KeptBranch {
+            id: saved.id,
+            node: saved.node.clone(),
+            xid: saved.xid,
+            head: saved.head,
+            rows: KeptRows::Memory(Default::default()),
+        };
+        match branch.into_prepare() {
+            Err(error) => faults.push(error.to_string()),
+            Ok(txn) => {
+                let mut one = GtidSet::new();
+                one.add(txn.gtid);
+                let kept = expected.entry(saved.node).or_default();
+                if !kept.contains(&txn.gtid) {
+                    faults.push(format!("{name} ({}) is not in the checkpoint", txn.gtid));
+                }
+                kept.subtract(&one);
+            }
+        }
+    }
+    for (node, missing) in expected.iter().filter(|(_, set)| !set.is_empty()) {
+        let gtids = missing.to_text_oneline();
+        faults.push(format!(
+            "the branches of node {node} prepared as {gtids} should be kept and are not there"
+        ));
+    }
+    Ok(faults)
+}
+
 /// Compares the index database with the index file and the directory.
 fn compare(disk: &dyn Disk, options: &VerifyOptions, files: &[BinlogFile], report: &mut Report) {
     let Some(known) = &options.known else { return };
@@ -195,6 +245,9 @@ fn compare(disk: &dyn Disk, options: &VerifyOptions, files: &[BinlogFile], repor
 /// all the while.
 pub fn verify_dir(disk: &dyn Disk, options: &VerifyOptions) -> Report {
     let mut report = Report::default();
+    for detail in &options.kept {
+        report.fault("index database", 0, detail);
+    }
     let files = index(disk, options, &mut report);
     compare(disk, options, &files, &mut report);
     let mut audit = Audit::new(options.contiguous);

@@ -122,7 +122,7 @@ async fn a_service_killed_again_and_again_keeps_the_causal_order() -> Result<()>
 }
 
 /// Sessions on each node, and a table.
-async fn sessions(world: &World) -> Result<Vec<Conn>> {
+pub(crate) async fn sessions(world: &World) -> Result<Vec<Conn>> {
     let mut conns = Vec::new();
     for node in &world.cluster.nodes {
         let mut conn = Conn::new(node.root_opts()).await?;
@@ -134,13 +134,13 @@ async fn sessions(world: &World) -> Result<Vec<Conn>> {
     Ok(conns)
 }
 
-fn xid(name: &str, node: usize) -> String {
+pub(crate) fn xid(name: &str, node: usize) -> String {
     let hex = |text: &str| text.bytes().map(|b| format!("{b:02x}")).collect::<String>();
     format!("X'{}',X'{}',7", hex(name), hex(&format!("b{node}")))
 }
 
 /// Prepares a branch that inserts `id`.
-async fn prepare(conn: &mut Conn, name: &str, node: usize, id: u32) -> Result<()> {
+pub(crate) async fn prepare(conn: &mut Conn, name: &str, node: usize, id: u32) -> Result<()> {
     let xid = xid(name, node);
     let sql = format!(
         "XA START {xid}; INSERT INTO d.t VALUES ({id}, '{name}'); XA END {xid}; XA PREPARE {xid}"
@@ -149,13 +149,13 @@ async fn prepare(conn: &mut Conn, name: &str, node: usize, id: u32) -> Result<()
 }
 
 /// Ids in the replica's table.
-async fn ids(replica: &Mysqld) -> Result<Vec<u32>> {
+pub(crate) async fn ids(replica: &Mysqld) -> Result<Vec<u32>> {
     let mut conn = Conn::new(replica.root_opts()).await?;
     let found: mysql_async::Result<Vec<u32>> = conn.query("SELECT id FROM d.t ORDER BY id").await;
     Ok(found.unwrap_or_default())
 }
 
-async fn wait_for_ids(replica: &Mysqld, expected: &[u32]) -> Result<()> {
+pub(crate) async fn wait_for_ids(replica: &Mysqld, expected: &[u32]) -> Result<()> {
     let deadline = Instant::now() + Duration::from_secs(30);
     loop {
         let found = ids(replica).await?;

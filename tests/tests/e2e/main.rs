@@ -11,6 +11,7 @@ mod huge;
 mod merge;
 mod mysql_replica;
 mod parallel;
+mod prepared;
 mod replay;
 mod resources;
 mod scaling;

@@ -14,9 +14,7 @@ use tempfile::TempDir;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};
-use tributary_flow::{
-    Body, Checkpoint, Dependency, GlobalKind, GlobalTxn, MergedBatch, OrderKey, Tso,
-};
+use tributary_flow::{Body, Dependency, GlobalKind, GlobalTxn, MergedBatch, OrderKey, Tso};
 use tributary_store::{MemKv, RealDisk, StoreOptions};
 use tributary_tests::service::{NodeEntry, Service, ServiceOptions};
 use tributary_tests::tools::free_port;
@@ -90,7 +88,7 @@ fn write_log(dir: &Path) -> Result<()> {
         };
         opened.writer.append(&MergedBatch {
             txns: vec![txn],
-            checkpoint: Checkpoint::default(),
+            ..MergedBatch::default()
         })?;
         if n % 64 == 0 {
             opened.writer.commit()?;

@@ -80,6 +80,12 @@ faults! {
     OwnRotation,
     FlushLogs,
     IdleCheckpoint,
+    BranchKept,
+    KeptInPieces,
+    KeptForgotten,
+    KeptOverRestart,
+    NodePurged,
+    PurgedPrepare,
     WithoutServiceCrash,
     Replayed,
     ComparedWithNaive,
@@ -180,6 +186,10 @@ pub(crate) struct Plan {
     /// A gtrid is used again on other nodes once its transaction has come out: what an unknown reader of the log sees decides
     /// about the order, which is then not the same when it is computed again.
     pub(crate) reuse_seen: bool,
+    /// How long a branch stays prepared before it is kept in the store.
+    pub(crate) keep_after: Option<u64>,
+    /// A node purges what the service does not need any more.
+    pub(crate) node_purge: u64,
     /// Nothing goes wrong but coordinators, which are away for long: what does not depend on them must flow.
     pub(crate) in_doubt: bool,
     /// Whether the oracle leaves no gaps.
@@ -225,6 +235,10 @@ impl Plan {
         // Not from the seed's own generator: stories that are kept shall stay what they are.
         let mut other = Rng::new(rng.state() ^ 0x0073_7069_6c6c);
         let spill = other.percent(60).then(|| other.range(1, 1_500));
+        // Of its own, so that the rest of a story is what it was before there was this.
+        let mut side = Rng::new(rng.state());
+        let keep_after = side.percent(70).then(|| side.range(500, 100_000));
+        let node_purge = if side.percent(70) { 60 } else { 0 };
         Self {
             mode,
             nodes: 1 + rng.below(8),
@@ -266,6 +280,8 @@ impl Plan {
             junk_timestamps: if causal { timestamps } else { 0 },
             broken,
             reuse_seen: rng.percent(50),
+            keep_after,
+            node_purge,
             in_doubt,
             dense: rng.percent(50),
             delay: rng.range(50, 5_000),

@@ -65,14 +65,15 @@ impl Link {
         &mut self,
         node: &Node,
         start: &Start,
+        purged: &GtidSet,
         connection: u64,
     ) -> Result<Option<GtidSet>> {
-        let (executed, purged) = (&node.executed, GtidSet::new());
+        let executed = &node.executed;
         let first = self.received.is_none();
         let have = self
             .received
-            .get_or_insert_with(|| tributary_collector::before_start(start, executed, &purged));
-        tributary_collector::check(have, executed, &purged).context("resume")?;
+            .get_or_insert_with(|| tributary_collector::before_start(start, executed, purged));
+        tributary_collector::check(have, executed, purged).context("resume")?;
         self.connection = connection;
         self.socket.clear();
         self.session = Some(Session {
@@ -154,7 +155,7 @@ impl Link {
 /// All items of a whole binlog, read by one assembler.
 pub(crate) fn items(node: &Node) -> Result<Vec<NodeItem>> {
     let mut link = Link::new(None, usize::MAX, None);
-    link.connect(node, &Start::Earliest, 1)?;
+    link.connect(node, &Start::Earliest, &GtidSet::new(), 1)?;
     loop {
         let session = link.session.as_mut().context("connected")?;
         let bytes = session.dump.read(node, 100_000);

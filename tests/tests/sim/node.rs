@@ -73,6 +73,8 @@ pub(crate) struct Node {
     pub(crate) entries: Vec<Entry>,
     /// `gtid_executed`.
     pub(crate) executed: GtidSet,
+    /// `gtid_purged`.
+    pub(crate) purged: GtidSet,
     pub(crate) accounts: Vec<Account>,
     pub(crate) up: bool,
     /// Delays are multiplied with it.
@@ -100,6 +102,7 @@ impl Node {
             files: Vec::new(),
             entries: Vec::new(),
             executed: GtidSet::new(),
+            purged: GtidSet::new(),
             accounts: vec![Account::default(); plan.accounts],
             up: true,
             slow: 1,
@@ -143,6 +146,25 @@ impl Node {
             rotate: None,
             bytes,
         });
+    }
+
+    /// Purges the files of which everything is in `done`. Returns how many groups are gone with them.
+    pub(crate) fn purge(&mut self, done: &GtidSet) -> Vec<Gtid> {
+        let mut gone = Vec::new();
+        for pair in self.files.windows(2) {
+            let [file, next] = pair else { break };
+            let groups = &self.entries[file.first..next.first];
+            if !groups.iter().all(|e| done.contains(&e.gtid)) {
+                break;
+            }
+            gone.extend(
+                groups
+                    .iter()
+                    .map(|e| e.gtid)
+                    .filter(|g| self.purged.add(*g)),
+            );
+        }
+        gone
     }
 
     /// Ends the file and begins a new one.

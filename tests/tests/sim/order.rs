@@ -5,7 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result, ensure};
 use tributary_binlog::GtidSet;
-use tributary_flow::{Checkpoint, Fence, NodeId, NodeTable, OrderKey, Tso, TxnKind};
+use tributary_flow::{
+    Checkpoint, Fence, KeptBranch, KeptRows, NodeId, NodeTable, OrderKey, Tso, TxnKind,
+};
+use tributary_store::SavedBranch;
 
 use crate::cluster::Cluster;
 use crate::node::{Entry, Label};
@@ -211,7 +214,9 @@ pub(crate) fn checkpoint_is_exact(
 ) -> Result<()> {
     let nothing = GtidSet::new();
     for (id, name) in table.iter() {
-        let emitted = checkpoint.nodes.get(name).map_or(&nothing, |p| &p.emitted);
+        let progress = checkpoint.nodes.get(name);
+        let emitted = progress.map_or(&nothing, |p| &p.emitted);
+        let kept = progress.map_or(&nothing, |p| &p.kept);
         for entry in &cluster.nodes[id.index()].entries {
             let (Label::Alone(txn) | Label::Commit(txn) | Label::Prepare(txn)) = entry.label else {
                 continue;
@@ -222,13 +227,38 @@ pub(crate) fn checkpoint_is_exact(
             if rolled_back || truth.is_cut(&cluster.starts) || is_empty(cluster, txn) {
                 continue;
             }
-            let (done, seen) = (emitted.contains(&entry.gtid), reader.has(txn));
+            let done = emitted.contains(&entry.gtid) && !kept.contains(&entry.gtid);
+            let seen = reader.has(txn);
             ensure!(
                 done == seen,
                 "{name} {}: done {done}, seen {seen} ({txn})",
                 entry.gtid
             );
         }
+    }
+    Ok(())
+}
+
+/// Nothing is kept of a branch that has been written.
+pub(crate) fn kept_is_open(cluster: &Cluster, reader: &Reader, kept: &[SavedBranch]) -> Result<()> {
+    for branch in kept {
+        let prepared = KeptBranch {
+            id: branch.id,
+            node: branch.node.clone(),
+            xid: branch.xid,
+            head: branch.head.clone(),
+            rows: KeptRows::Memory(Default::default()),
+        };
+        let gtid = prepared.into_prepare()?.gtid;
+        let written = |(id, t): (&u64, &crate::truth::Truth)| {
+            let mut parts = t.parts.iter();
+            parts.any(|p| p.prepare == Some(gtid) && p.outcome == Outcome::Committed)
+                && reader.has(*id)
+        };
+        ensure!(
+            !cluster.truth.iter().any(written),
+            "{branch:?} is written and kept"
+        );
     }
     Ok(())
 }

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use anyhow::{Result, ensure};
 use tributary_flow::{
-    Checkpoint, Fence, FenceStamp, MergedBatch, NodeId, NodeTable, OrderKey, SourcePos, Spilling,
-    limits,
+    BranchOp, Checkpoint, Fence, FenceStamp, MergedBatch, NodeId, NodeTable, OrderKey, SourcePos,
+    Spilling, limits,
 };
 use tributary_merger::MergeError;
 use tributary_merger::core::Merger;
@@ -47,6 +47,11 @@ pub(crate) struct Service {
     last_sent: u64,
     last_progress: u64,
     overdraft: usize,
+    /// For what is said to the store about kept branches.
+    side: Rng,
+    /// What is encoded, and what is durable.
+    encoded: Checkpoint,
+    pub(crate) durable: Checkpoint,
     /// Fences that took effect.
     pub(crate) passed: Vec<Fence>,
 }
@@ -66,7 +71,7 @@ impl Service {
         plan: &Plan,
         opened: Opened,
         fuse: Fuse,
-    ) -> Self {
+    ) -> Result<Self> {
         let checkpoint: Checkpoint = opened.checkpoint.unwrap_or_default();
         let spilling = plan.spill.map(|threshold| Spilling {
             threshold,
@@ -75,10 +80,17 @@ impl Service {
         let link =
             |(_, name)| Link::new(checkpoint.nodes.get(name), plan.bytes_max, spilling.clone());
         let last_gno = opened.log.durable().last_gno;
-        Self {
+        let mut merger = Merger::new(table.clone(), plan.mode, &checkpoint, last_gno);
+        merger.set_keep_after(plan.keep_after);
+        let strangers = merger.restore_branches(opened.log.kept_branches()?)?;
+        ensure!(strangers.is_empty(), "{strangers:?}");
+        Ok(Self {
             life,
             links: table.iter().map(link).collect(),
-            merger: Merger::new(table.clone(), plan.mode, &checkpoint, last_gno),
+            merger,
+            side: Rng::new(life ^ now),
+            encoded: checkpoint.clone(),
+            durable: checkpoint,
             log: opened.log,
             fuse,
             appended: false,
@@ -92,7 +104,7 @@ impl Service {
             last_progress: now,
             overdraft: plan.overdraft,
             passed: Vec::new(),
-        }
+        })
     }
 
     /// A turn of the merger: takes some of what has arrived, hands on what is due. `keys` are those of all transactions.
@@ -139,16 +151,36 @@ impl Service {
         if !txns.is_empty() {
             self.last_progress = now;
         }
-        if !txns.is_empty() || idle {
-            if txns.is_empty() {
+        let branches = self.branches(now, counts)?;
+        if !txns.is_empty() || !branches.is_empty() || idle {
+            if txns.is_empty() && branches.is_empty() {
                 counts.hit(Fault::IdleCheckpoint);
             }
             let checkpoint = self.merger.checkpoint();
-            self.batches.push_back(MergedBatch { txns, checkpoint });
+            self.batches.push_back(MergedBatch {
+                txns,
+                branches,
+                checkpoint,
+            });
             self.last_sent = now;
             self.dirty = more;
         }
         Ok(Turn::Went(!self.batches.is_empty()))
+    }
+
+    /// What becomes of branches that stay prepared for long.
+    fn branches(&mut self, now: u64, counts: &mut Counts) -> Result<Vec<BranchOp>> {
+        let (mut ops, max) = (Vec::new(), self.side.range(1, 400) as usize);
+        self.merger.poll_branches(now, max, &mut ops)?;
+        for op in &ops {
+            match op {
+                BranchOp::Rows { offset: 0, .. } => {}
+                BranchOp::Rows { .. } => counts.hit(Fault::KeptInPieces),
+                BranchOp::Keep { .. } => counts.hit(Fault::BranchKept),
+                BranchOp::Forget { .. } => counts.hit(Fault::KeptForgotten),
+            }
+        }
+        Ok(ops)
     }
 
     /// Questions to put to nodes now.
@@ -210,6 +242,7 @@ impl Service {
             return Ok(false);
         };
         self.writer.append(&batch)?;
+        self.encoded = batch.checkpoint;
         self.appended = true;
         Ok(true)
     }
@@ -217,12 +250,14 @@ impl Service {
     /// Makes durable what is encoded.
     pub(crate) fn commit(&mut self, flush: bool) -> Result<(), WriteError> {
         self.appended = false;
-        if flush {
+        let committed = if flush {
             self.writer.flush()
         } else {
             self.writer.commit()
-        }
-        .map(|_| ())
+        };
+        committed?;
+        self.durable = self.encoded.clone();
+        Ok(())
     }
 
     /// After a failure: the disk works again, the store must not.

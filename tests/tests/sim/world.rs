@@ -11,8 +11,8 @@ use tributary_binlog::Sid;
 use tributary_flow::{Fence, NodeId, NodeTable, OrderKey, OrderMode, SourcePos};
 use tributary_merger::MergeError;
 use tributary_store::disk::{Fuse, Keep, Unsynced};
-use tributary_store::verify::{VerifyOptions, committed_end, verify_dir};
-use tributary_store::{MemDisk, MemKv, StoreOptions, WriteError, open};
+use tributary_store::verify::{VerifyOptions, committed_end, kept_branches, verify_dir};
+use tributary_store::{MemDisk, MemKv, StoreOptions, WriteError, list_branches, open};
 
 use crate::client;
 use crate::cluster::{Cluster, Order};
@@ -305,6 +305,7 @@ impl World {
             self.counts.hit(Fault::ClockJump);
             self.cluster.nodes[n].skew = self.rng.range(0, self.plan.skew);
         }
+        self.node_purges(n);
         if let Some(service) = &mut self.service
             && self.rng.percent(self.plan.disk_failure)
         {
@@ -316,6 +317,28 @@ impl World {
         }
         self.soon(self.plan.fault_every * 2, Event::Fault);
         Ok(())
+    }
+
+    /// A node purges what the service says it does not need any more.
+    fn node_purges(&mut self, n: usize) {
+        let mut side = Rng::new(self.rng.state());
+        let Some(service) = &self.service else {
+            return;
+        };
+        if !side.percent(self.plan.node_purge) {
+            return;
+        }
+        let name = self.table.name(NodeId(n as u16));
+        let Some(progress) = service.durable.nodes.get(name) else {
+            return;
+        };
+        let gone = self.cluster.nodes[n].purge(&progress.emitted);
+        if gone.iter().any(|gtid| progress.kept.contains(gtid)) {
+            self.counts.hit(Fault::PurgedPrepare);
+        }
+        if !gone.is_empty() {
+            self.counts.hit(Fault::NodePurged);
+        }
     }
 
     fn disconnect(&mut self, n: usize) -> Result<()> {
@@ -341,7 +364,8 @@ impl World {
         }
         self.connections += 1;
         let (node, start) = (&self.cluster.nodes[n], &self.plan.start);
-        if let Some(before) = service.links[n].connect(node, start, self.connections)? {
+        let before = service.links[n].connect(node, start, &node.purged, self.connections)?;
+        if let Some(before) = before {
             service
                 .merger
                 .set_before_start(NodeId(n as u16), before.clone());
@@ -619,7 +643,12 @@ impl World {
         self.keys.truncate(opened.log.durable().last_gno as usize);
         self.life += 1;
         let (table, plan) = (&self.table, &self.plan);
-        self.service = Some(Service::new(self.life, self.now, table, plan, opened, fuse));
+        let service = Service::new(self.life, self.now, table, plan, opened, fuse);
+        let service = service.context("kept branches")?;
+        if !service.merger.kept().is_empty() {
+            self.counts.hit(Fault::KeptOverRestart);
+        }
+        self.service = Some(service);
         for n in 0..self.plan.nodes {
             self.soon(20_000, Event::Connect(self.life, n));
         }
@@ -760,6 +789,8 @@ impl World {
             self.counts.hit(Fault::OwnRotation);
         }
         self.disk_is_sound()?;
+        let kept = list_branches(&self.kv)?;
+        order::kept_is_open(&self.cluster, &self.reader, &kept)?;
         if self.cluster.broken.is_some() {
             return Ok(());
         }
@@ -776,6 +807,7 @@ impl World {
     fn disk_is_sound(&self) -> Result<()> {
         let options = VerifyOptions {
             committed_end: committed_end(&self.kv)?,
+            kept: kept_branches(&self.kv)?,
             ..VerifyOptions::default()
         };
         let report = verify_dir(&self.disk, &options);
