@@ -5,7 +5,7 @@ use std::time::Duration;
 /// How fast to come back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Pace {
-    /// The cause usually goes away by itself: 100 ms, doubling to 15 s.
+    /// The cause usually goes away by itself: 100 ms, doubling to 1.5 s. So a node that answers again is read within that.
     Fast,
     /// There is no room on our own disk: 1 s, doubling to 4 s.
     Space,
@@ -17,7 +17,7 @@ pub(crate) enum Pace {
 /// `seed`, so that the collectors of a cluster do not come back at the same moment.
 pub(crate) fn delay(attempt: u32, seed: u64, pace: Pace) -> Duration {
     let (first, last) = match pace {
-        Pace::Fast => (100_u64, 15_000),
+        Pace::Fast => (100_u64, 1_500),
         Pace::Space => (1_000, 4_000),
         Pace::Slow => (2_000, 30_000),
     };
@@ -44,7 +44,7 @@ mod tests {
             for attempt in 0..64 {
                 let fast = delay(attempt, seed, Pace::Fast);
                 assert_eq!(fast, delay(attempt, seed, Pace::Fast));
-                let nominal = 100_u64.saturating_mul(1 << attempt.min(20)).min(15_000);
+                let nominal = 100_u64.saturating_mul(1 << attempt.min(20)).min(1_500);
                 assert!(fast >= Duration::from_millis(nominal / 2));
                 assert!(fast <= Duration::from_millis(nominal));
                 assert!(delay(attempt, seed, Pace::Slow) <= Duration::from_secs(30));
