@@ -30,6 +30,8 @@ use crate::writer::{LogAdmin, WriterHandle};
 const JOIN_RETRY: Duration = Duration::from_secs(5);
 /// How long the nodes have to be read again before a change answers.
 const READ_AGAIN: Duration = Duration::from_secs(5);
+/// Between two questions whether the store has written everything.
+const SETTLE_AGAIN: Duration = Duration::from_millis(200);
 
 /// Owns the pipeline and the store's thread.
 pub(crate) struct Supervisor {
@@ -192,6 +194,7 @@ impl Supervisor {
         let text = |error: anyhow::Error| format!("{error:#}");
         self.halt().await.map_err(text)?;
         let result = self.take_effect(turn).await;
+        self.all_written().await;
         self.go_on().map_err(text)?;
         self.wait_until_read(&read_before).await;
         let (changes, at) = result?;
@@ -218,6 +221,15 @@ impl Supervisor {
         self.spec = spec;
         self.set = set;
         Ok((changes, at))
+    }
+
+    /// Waits until everything is durable that the last pipeline handed on: the next one goes on behind it, and what it merged
+    /// again would be written twice. Without space on the disk that takes until there is some.
+    async fn all_written(&self) {
+        while let Err(why) = self.requests.settle().await {
+            tracing::debug!(why, "the store is waited for");
+            tokio::time::sleep(SETTLE_AGAIN).await;
+        }
     }
 
     fn go_on(&mut self) -> anyhow::Result<()> {
