@@ -20,6 +20,7 @@ use tributary_store::{
     verify::{VerifyOptions, verify_dir},
 };
 
+use crate::spooled::spooled;
 use crate::support::{batch, branches, commit, dump, files, forget, keep, open_mem};
 
 /// Different disks checked in one run.
@@ -31,7 +32,7 @@ const MAX: u64 = 1500;
 /// One thing a script does.
 #[derive(Clone, Copy, Debug)]
 enum Step {
-    /// So many transactions in one group, in this many appends.
+    /// So many transactions in one group, in this many appends; if in several, their rows are in spool files.
     Group(u64, u64),
     Flush,
     /// So many finished files stay.
@@ -75,11 +76,20 @@ fn go(writer: &mut LogWriter, log: &GlobalLog, step: Step, purge: bool) -> Resul
         let from = writer.last_gno() + 1;
         writer.append(&batch(from, from + n - 1))
     };
+    let append_spooled = |writer: &mut LogWriter, n: u64| {
+        let from = writer.last_gno() + 1;
+        let mut batch = batch(from, from + n - 1);
+        let parts = batch.txns.iter_mut().flat_map(|txn| &mut txn.parts);
+        parts.for_each(|part| *part = spooled(part));
+        writer.append(&batch)
+    };
     match step {
         Step::Group(txns, appends) => {
             for part in 0..appends {
                 let n = txns / appends + u64::from(part < txns % appends);
-                if n > 0 {
+                if n > 0 && appends > 1 {
+                    append_spooled(writer, n).map_err(|e| text(&e))?;
+                } else if n > 0 {
                     append(writer, n).map_err(|e| text(&e))?;
                 }
             }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use smallvec::smallvec;
 use tributary_binlog::{EventType, GtidEvent};
 use tributary_flow::{Body, GlobalTxn, MergedBatch, Spool, limits};
-use tributary_store::disk::Fuse;
+use tributary_store::disk::{Fuse, Keep, Unsynced};
 use tributary_store::verify::{VerifyOptions, verify_dir};
 use tributary_store::{EncodeError, Encoder, MemDisk, MemKv, Numbers, Pending, WriteError};
 
@@ -62,7 +62,8 @@ fn large(len: u64) -> Body {
     Body::spooled(Arc::new(file), len, count + 1)
 }
 
-fn spooled(body: &Body) -> Body {
+/// The same body, read from a file.
+pub(crate) fn spooled(body: &Body) -> Body {
     let bytes = body.segments().concat();
     let count = tributary_binlog::EventReader::new(&bytes, tributary_binlog::ChecksumAlg::None);
     let mut count = count;
@@ -185,11 +186,20 @@ fn a_failure_in_the_middle_leaves_nothing_of_it() {
         let again = opened.writer.append(&huge(3, len));
         assert!(matches!(again, Err(WriteError::Poisoned { .. })));
         drop(opened);
-        let mut opened = open_mem(&disk, &kv, 1 << 30).unwrap();
-        assert_eq!(opened.log.durable(), end);
-        assert!(after == 0 || opened.truncated.is_some());
-        commit(&mut opened.writer, 3, 4);
-        let report = verify_dir(&disk, &VerifyOptions::default());
-        assert!(report.is_clean(), "{:?}", report.faults);
+        // The process ends; or the machine does, and what was not synced is lost, there, or in pieces.
+        let keeps: [fn(&Unsynced) -> Keep; 3] = [
+            |_| Keep::All,
+            |_| Keep::Nothing,
+            |_| Keep::Sectors(0x5bd1_e995_0137_2a6d),
+        ];
+        for (n, keep) in keeps.into_iter().enumerate() {
+            let (disk, kv) = (disk.crash_keep(keep), kv.crash_keep(usize::MAX));
+            let mut opened = open_mem(&disk, &kv, 1 << 30).unwrap();
+            assert_eq!(opened.log.durable(), end);
+            assert!(after == 0 || n > 0 || opened.truncated.is_some());
+            commit(&mut opened.writer, 3, 4);
+            let report = verify_dir(&disk, &VerifyOptions::default());
+            assert!(report.is_clean(), "{:?}", report.faults);
+        }
     }
 }
