@@ -10,7 +10,7 @@ use tributary_binlog::GtidSet;
 
 use crate::account::{Account, Accounts, AuthPlugin, Privileges};
 use crate::catalog::{Catalog, ColumnInfo, DatabaseInfo, TableInfo};
-use crate::core::session::{ConnectionFacts, Session, SessionEnv, Step};
+use crate::core::session::{ConnectionFacts, Encryption, Session, SessionEnv, Step};
 use crate::core::view::{ClientStatus, LogFile, ReplicaRow, ServerView};
 use crate::rsa_key::RsaKey;
 use crate::wire::CapabilityFlags;
@@ -352,7 +352,10 @@ impl Talk {
         self.next = seq.wrapping_add(1 + packets as u8);
         match step {
             Step::StartTls => {
-                self.session.tls_started("TLSv1.3");
+                self.session.tls_started(Encryption {
+                    version: "TLSv1.3",
+                    cipher: "TLS_AES_256_GCM_SHA384".to_owned(),
+                });
                 self.next = seq.wrapping_add(1);
                 true
             }
