@@ -434,3 +434,39 @@ fn damaged_rows_are_refused_and_never_panic() {
         }
     }
 }
+
+/// With `binlog_row_image=MINIMAL` a new row has the columns that the statement named; here the logical table has none of them.
+#[test]
+fn a_row_of_which_no_column_is_left_is_not_lost() {
+    let body = tributary_binlog::RowsHeader {
+        event_type: EventType::WRITE_ROWS,
+        table_id: 1,
+        flags: 0,
+        extra: &[],
+        n_columns: 2,
+        columns_before: &[0b10],
+        columns_after: None,
+        rows: &[0, 5, 0, 0, 0, 0, 6, 0, 0, 0],
+    };
+    let reshaped = |to: &str| {
+        let plan = Plan::new(&layout("id INT, gone INT"), &layout(to), &[])
+            .expect("they can be told apart")
+            .expect("they differ");
+        let (mut bytes, mut out) = (Vec::new(), Vec::new());
+        body.put_body(&mut bytes);
+        plan.rows(
+            body.event_type,
+            &bytes,
+            1,
+            9,
+            &mut Scratch::default(),
+            &mut out,
+        )
+        .map(|()| out)
+    };
+    let out = reshaped("id INT, more INT DEFAULT 7").expect("the default is the value");
+    let header = tributary_binlog::RowsHeader::parse(EventType::WRITE_ROWS, &out).expect("rows");
+    assert_eq!(header.columns_before, [0b10]);
+    assert_eq!(header.rows, [0, 7, 0, 0, 0, 0, 7, 0, 0, 0]);
+    assert_eq!(reshaped("id INT"), Err(ReshapeError::NoColumns));
+}

@@ -49,6 +49,11 @@ pub enum ReshapeError {
         /// The logical column.
         column: String,
     },
+    /// A row of which nothing would be left: a row without columns has no bytes, so nobody could tell that it is there.
+    #[error(
+        "a row has no column that the logical table has, and would be lost; set binlog_row_image=FULL on the node"
+    )]
+    NoColumns,
 }
 
 /// Memory that is used again for each event.
@@ -168,6 +173,16 @@ impl Plan {
     /// The columns of the new image.
     fn present(&self, bits: &[u8], role: Role) -> Vec<u8> {
         let full = (0..self.widths.len()).all(|at| bit(bits, at));
+        let out = self.columns(bits, role, full);
+        if role == Role::Insert && out.iter().all(|byte| *byte == 0) {
+            // Only columns that the logical table does not have were given a value. A row without any has no bytes; its defaults
+            // are what the others get in any case.
+            return self.columns(bits, role, true);
+        }
+        out
+    }
+
+    fn columns(&self, bits: &[u8], role: Role, full: bool) -> Vec<u8> {
         let mut out = vec![0; self.steps.len().div_ceil(8)];
         for (at, step) in self.steps.iter().enumerate() {
             let there = match &step.source {
@@ -216,7 +231,7 @@ impl Run<'_> {
     ) -> Result<(), ReshapeError> {
         let mut rest = Rest { bytes: rows, at: 0 };
         while rest.at < rows.len() {
-            let start = rest.at;
+            let (start, written) = (rest.at, self.out.len());
             self.image(&mut rest, before, role, None)?;
             if let Some((after, partial)) = after {
                 let partial = if partial {
@@ -229,6 +244,9 @@ impl Run<'_> {
             // A row without bytes would be repeated for ever.
             if rest.at == start {
                 return Err(ReshapeError::Malformed);
+            }
+            if self.out.len() == written {
+                return Err(ReshapeError::NoColumns);
             }
         }
         Ok(())
