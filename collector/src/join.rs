@@ -12,7 +12,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use thiserror::Error;
 use tokio::time::{Instant, timeout_at};
 use tributary_binlog::{Gtid, GtidSet, XaXid};
-use tributary_flow::{NodeItem, TxnKind};
+use tributary_flow::{Mutant, NodeItem, TxnKind, mutant};
 
 use crate::{
     budget::Budget,
@@ -167,7 +167,7 @@ impl Joining {
 }
 
 /// What has been read from a moment before the answer of `XA RECOVER` on.
-struct Passage {
+pub struct Passage {
     received: GtidSet,
     /// What was executed right after the answer.
     until: GtidSet,
@@ -178,7 +178,8 @@ struct Passage {
 }
 
 impl Passage {
-    fn new(received: GtidSet, until: GtidSet, xids: &[XaXid]) -> Self {
+    /// `received` was executed before the node was asked for its prepared branches, `until` right after it answered `xids`.
+    pub fn new(received: GtidSet, until: GtidSet, xids: &[XaXid]) -> Self {
         Self {
             received,
             until,
@@ -187,7 +188,8 @@ impl Passage {
         }
     }
 
-    fn passes(&mut self, kind: &TxnKind, gtid: Gtid) {
+    /// The next group of the node's binlog behind what was executed first.
+    pub fn passes(&mut self, kind: &TxnKind, gtid: Gtid) {
         self.received.add(gtid);
         match kind {
             TxnKind::Prepare(xid) => {
@@ -202,8 +204,10 @@ impl Passage {
         }
     }
 
-    fn is_done(&self) -> bool {
-        self.unknown.is_empty() && self.until.is_subset(&self.received)
+    /// Whether everything is known that the join point needs.
+    pub fn is_done(&self) -> bool {
+        let known = self.unknown.is_empty() || mutant(Mutant::JoinEarly);
+        known && self.until.is_subset(&self.received)
     }
 
     fn in_doubt(&self) -> JoinError {
@@ -212,13 +216,16 @@ impl Passage {
         }
     }
 
-    fn point(self) -> JoinPoint {
+    /// The join point, once it [is known](Self::is_done).
+    pub fn point(self) -> JoinPoint {
         let mut before = self.received;
         let mut still = GtidSet::new();
         for (_, gtid) in &self.prepared {
             still.add(*gtid);
         }
-        before.subtract(&still);
+        if !mutant(Mutant::JoinForgetsPrepared) {
+            before.subtract(&still);
+        }
         JoinPoint {
             before,
             prepared: self.prepared.into_iter().map(|(xid, _)| xid).collect(),

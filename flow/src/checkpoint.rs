@@ -41,6 +41,18 @@ pub struct Checkpoint {
     pub ddl: serde_json::Value,
 }
 
+impl NodeProgress {
+    /// Of a node that joins a cluster whose merge stands at `checkpoint`, behind the GTIDs `before`.
+    pub fn joining(before: &GtidSet, checkpoint: &Checkpoint) -> Self {
+        Self {
+            emitted: before.clone(),
+            before_start: before.clone(),
+            joined: Some(checkpoint.last_tso),
+            ..Self::default()
+        }
+    }
+}
+
 mod gtid_text {
     use serde::{Deserialize, Deserializer, Serializer, de::Error};
     use tributary_binlog::GtidSet;

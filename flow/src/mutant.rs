@@ -103,6 +103,14 @@ mutants! {
     CountTwice,
     /// Merger: a commit without a timestamp does not take that of its sibling.
     IgnoreSibling,
+    /// Merger: where a node joined is forgotten: what it prepared before, it may not commit at an old TSO.
+    ForgetJoin,
+    /// Joining: what was prepared before the node was asked is not waited for.
+    JoinEarly,
+    /// Joining: what is prepared where a node joins counts as done.
+    JoinForgetsPrepared,
+    /// Leaving: what a node still has is not waited for.
+    LeaveUndrained,
     /// Merger: a restart forgets the branches that are kept.
     ForgetKept,
     /// Merger: a kept branch that is written stays kept.

@@ -9,7 +9,7 @@ use tokio::time::{sleep, timeout};
 use tributary_binlog::GtidSet;
 use tributary_collector::{
     CollectorConfig, JoinError, JoinPoint, Joining, Start, before_start, check, done, gtid_sets,
-    settings_problems,
+    left, settings_problems,
 };
 use tributary_flow::{
     ChangeKind, Checkpoint, Moment, NodeChange, NodeProgress, NodeRecord, NodeSet,
@@ -50,12 +50,7 @@ impl Supervisor {
             ddl_is_not_pending(checkpoint)?;
             let point = place.now(patience).await?;
             let mut turn = this.turn(checkpoint);
-            let progress = NodeProgress {
-                emitted: point.before.clone(),
-                before_start: point.before.clone(),
-                joined: Some(checkpoint.last_tso),
-                ..NodeProgress::default()
-            };
+            let progress = NodeProgress::joining(&point.before, checkpoint);
             turn.state().nodes.insert(name.clone(), progress);
             turn.set().removed.remove(&name);
             turn.set().nodes.insert(
@@ -121,7 +116,7 @@ impl Supervisor {
                 if !force {
                     ddl_is_not_pending(checkpoint)?;
                     let (executed, _) = gtid_sets(config).await.map_err(|e| e.to_string())?;
-                    let more = minus(&executed, &read);
+                    let more = left(&executed, checkpoint.nodes.get(&node.name));
                     if !more.is_empty() {
                         written = Some(more.to_text_oneline());
                         return Err("it is still written to".into());
@@ -368,12 +363,12 @@ impl Supervisor {
             )
         })?;
         loop {
-            let read = emitted(&progress.borrow(), &config.name);
-            if executed.is_subset(&read) {
+            let missing = left(&executed, progress.borrow().nodes.get(&config.name));
+            if missing.is_empty() {
                 return Ok(());
             }
             if Instant::now() >= deadline {
-                let missing = minus(&executed, &read).to_text_oneline();
+                let missing = missing.to_text_oneline();
                 let waits = self.blocked().join("; ");
                 return Err(format!(
                     "{} has transactions that are not merged: {missing}. The merge waits for: {waits}. Finish what is prepared \

@@ -15,7 +15,7 @@ const FILE_MASK: u64 = (1 << EPOCH_SHIFT) - 1;
 
 /// The places of one node.
 #[derive(Debug, Default)]
-pub(crate) struct Places {
+pub struct Places {
     epoch: u64,
     server: Option<String>,
     /// The furthest place of this epoch, as the server counts.
@@ -28,7 +28,7 @@ pub(crate) struct Places {
 
 /// What a new connection means for positions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Continuity {
+pub enum Continuity {
     /// The first connection, or the same server again.
     Same,
     /// Another server.
@@ -38,14 +38,14 @@ pub(crate) enum Continuity {
 }
 
 /// A position as the stages behind see it.
-pub(crate) fn in_epoch(epoch: u64, pos: SourcePos) -> SourcePos {
+pub fn in_epoch(epoch: u64, pos: SourcePos) -> SourcePos {
     let file = epoch << EPOCH_SHIFT | (pos.file & FILE_MASK);
     SourcePos { file, ..pos }
 }
 
 impl Places {
     /// How a server with this UUID, whose binlog ends at `end` now, continues what was read.
-    pub(crate) fn continuity(&self, server: &str, end: SourcePos) -> Continuity {
+    pub fn continuity(&self, server: &str, end: SourcePos) -> Continuity {
         match &self.server {
             Some(known) if known != server => Continuity::OtherServer,
             Some(_) if end < self.furthest => Continuity::WentBack,
@@ -54,7 +54,7 @@ impl Places {
     }
 
     /// A dump from this server begins.
-    pub(crate) fn begin(&mut self, server: &str, end: SourcePos) {
+    pub fn begin(&mut self, server: &str, end: SourcePos) {
         if self.continuity(server, end) != Continuity::Same {
             self.epoch += 1;
             self.furthest = SourcePos::default();
@@ -64,22 +64,22 @@ impl Places {
     }
 
     /// The server that was read last.
-    pub(crate) fn server(&self) -> Option<&str> {
+    pub fn server(&self) -> Option<&str> {
         self.server.as_deref()
     }
 
     /// The present epoch.
-    pub(crate) fn epoch(&self) -> u64 {
+    pub fn epoch(&self) -> u64 {
         self.epoch
     }
 
     /// Whether positions are those of the server.
-    pub(crate) fn is_plain(&self) -> bool {
+    pub fn is_plain(&self) -> bool {
         self.epoch == 0
     }
 
     /// The stream has reached `pos`, as the server counts.
-    pub(crate) fn reached(&mut self, pos: SourcePos) {
+    pub fn reached(&mut self, pos: SourcePos) {
         self.furthest = self.furthest.max(pos);
         if self.is_plain() {
             self.said = self.said.max(pos);
@@ -87,7 +87,7 @@ impl Places {
     }
 
     /// The stream has reached `pos`, as the server counts: what to say.
-    pub(crate) fn say(&mut self, pos: SourcePos) -> SourcePos {
+    pub fn say(&mut self, pos: SourcePos) -> SourcePos {
         self.furthest = self.furthest.max(pos);
         if self.hold.is_some_and(|end| pos < end) {
             return self.said;

@@ -92,6 +92,21 @@ pub fn done(progress: &NodeProgress) -> GtidSet {
     set
 }
 
+/// What a node that leaves has executed and is not merged: it may leave when that is nothing.
+pub fn left(executed: &GtidSet, progress: Option<&NodeProgress>) -> GtidSet {
+    let mut left = executed.clone();
+    let Some(progress) = progress else {
+        return left;
+    };
+    let mut merged = done(progress);
+    merged.subtract(&progress.kept);
+    left.subtract(&merged);
+    if mutant(Mutant::LeaveUndrained) {
+        return GtidSet::new();
+    }
+    left
+}
+
 /// Whether the node can send everything that is not in `have`, and nothing of `have` is unknown to it.
 ///
 /// # Errors

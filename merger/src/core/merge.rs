@@ -226,7 +226,8 @@ impl Merger {
 
     /// TSO of the last key before the node joined.
     pub(super) fn joined(&self, node: NodeId) -> Option<Tso> {
-        self.progress[node.index()].joined
+        let joined = self.progress[node.index()].joined;
+        joined.filter(|_| !mutant(Mutant::ForgetJoin))
     }
 
     pub(super) fn place(&self, node: NodeId, xid: XaXid, txn: &SourceTxn) -> Box<BranchPlace> {

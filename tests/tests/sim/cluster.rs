@@ -13,7 +13,7 @@ use crate::coordinator::{Distributed, FreeGtrid};
 use crate::faults::{Counts, Fault, Plan};
 use crate::node::{EPOCH, Group, Label, Node};
 use crate::rng::Rng;
-use crate::truth::{Ddl, Outcome, Part, Truth};
+use crate::truth::{Ddl, Fate, Outcome, Part, Truth};
 
 /// What is to be done next upstream.
 #[derive(Clone, Copy, Debug)]
@@ -42,6 +42,15 @@ pub(crate) struct Cluster {
     executed: BTreeMap<(String, usize), usize>,
     /// Transactions that were committed without a timestamp although there is an oracle.
     pub(crate) unstamped: BTreeSet<u64>,
+    /// Nodes that are used and not read yet.
+    pub(crate) strangers: BTreeSet<usize>,
+    /// Nodes that are not used any more, and those that are not read any more.
+    pub(crate) retired: BTreeSet<usize>,
+    pub(crate) removed: BTreeSet<usize>,
+    /// Parts that were read when the rest of their transactions had been written already, by node.
+    pub(crate) split: BTreeSet<(u64, usize)>,
+    /// The last TSO that had been written when a node joined.
+    pub(crate) joined_at: BTreeMap<usize, u64>,
     /// The transaction whose coordinator or oracle has broken its promise.
     pub(crate) broken: Option<u64>,
     oracle: u64,
@@ -60,6 +69,11 @@ impl Cluster {
             said: BTreeMap::new(),
             executed: BTreeMap::new(),
             unstamped: BTreeSet::new(),
+            strangers: (plan.nodes - plan.late..plan.nodes).collect(),
+            retired: BTreeSet::new(),
+            removed: BTreeSet::new(),
+            split: BTreeSet::new(),
+            joined_at: BTreeMap::new(),
             broken: None,
             oracle: EPOCH,
             next_id: 0,
@@ -90,6 +104,9 @@ impl Cluster {
         counts: &mut Counts,
     ) -> Gtid {
         let (gtid, rotated) = self.nodes[node].write(now, group);
+        if self.strangers.contains(&node) {
+            self.starts[node].add(gtid);
+        }
         if rotated {
             counts.hit(Fault::NodeRotation);
         }
@@ -117,7 +134,7 @@ impl Cluster {
 
     fn alone(&mut self, now: u64, rng: &mut Rng, counts: &mut Counts) {
         let (id, node) = (self.next_id, rng.below(self.nodes.len()));
-        if !self.nodes[node].up {
+        if !self.nodes[node].up || self.retired.contains(&node) {
             return;
         }
         let (kind, rows) = match rng.below(10) {
@@ -257,6 +274,27 @@ impl Cluster {
             row.delta -= sum;
         }
         parts
+    }
+
+    /// Whether a transaction was written without a part that was read later.
+    pub(crate) fn is_split(&self, id: u64) -> bool {
+        self.split
+            .range((id, 0)..=(id, usize::MAX))
+            .next()
+            .is_some()
+    }
+
+    /// Whether a transaction must be seen, apart from parts that come on their own.
+    pub(crate) fn is_due(&self, id: u64, truth: &Truth) -> bool {
+        let rows = truth.rows(&self.starts);
+        let mut whole = (rows.iter()).filter(|r| !self.split.contains(&(id, usize::from(r.node))));
+        truth.fate() == Fate::Committed && (truth.ddl.is_some() || whole.next().is_some())
+    }
+
+    /// Whether a node joined when this timestamp had been passed: what it had committed then takes a place behind.
+    pub(crate) fn is_late(&self, truth: &Truth, tso: u64) -> bool {
+        let late = |p: &Part| self.joined_at.get(&p.node).is_some_and(|at| tso <= *at);
+        truth.parts.iter().any(late)
     }
 
     /// Whether the balance of a row can not be told, because a node was first read between a prepare and its commit.

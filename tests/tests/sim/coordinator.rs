@@ -58,6 +58,14 @@ impl Cluster {
             nodes.push(rng.below(self.nodes.len()));
         }
         nodes.sort_unstable();
+        nodes.retain(|n| !self.retired.contains(n));
+        if self.plan.late > 0 {
+            // A part that comes on its own is told by its node.
+            nodes.dedup();
+        }
+        if nodes.is_empty() {
+            return Vec::new();
+        }
         if nodes.windows(2).any(|w| w[0] == w[1]) {
             counts.hit(Fault::TwoBranchesOnOneNode);
         }
@@ -107,7 +115,7 @@ impl Cluster {
         rng: &mut Rng,
         counts: &mut Counts,
     ) -> (u64, bool) {
-        if self.free_gtrids.is_empty() || !rng.percent(40) {
+        if self.free_gtrids.is_empty() || !rng.percent(40) || self.plan.change_every > 0 {
             return (id, false);
         }
         let at = rng.below(self.free_gtrids.len());

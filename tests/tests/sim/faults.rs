@@ -86,10 +86,22 @@ faults! {
     KeptOverRestart,
     NodePurged,
     PurgedPrepare,
+    NodeJoined,
+    JoinAtGtids,
+    JoinWhilePrepared,
+    JoinGivenUp,
+    JoinSplits,
+    NodeLeft,
+    LeaveNotYet,
+    CrashInChange,
+    NodeFailover,
     WithoutServiceCrash,
     Replayed,
     ComparedWithNaive,
 }
+
+/// Makes the choice of moving clusters independent of everything else, and leaves the stories that are kept what they are.
+const MOVES: u64 = 0x6d6f_7665;
 
 /// How often each fault was met.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -190,6 +202,13 @@ pub(crate) struct Plan {
     pub(crate) keep_after: Option<u64>,
     /// A node purges what the service does not need any more.
     pub(crate) node_purge: u64,
+    /// How many nodes join later, and how many leave.
+    pub(crate) late: usize,
+    pub(crate) leaves: usize,
+    /// Mean time between two changes of the nodes, if there are any.
+    pub(crate) change_every: u64,
+    /// A node fails over.
+    pub(crate) failover: u64,
     /// Nothing goes wrong but coordinators, which are away for long: what does not depend on them must flow.
     pub(crate) in_doubt: bool,
     /// Whether the oracle leaves no gaps.
@@ -239,7 +258,7 @@ impl Plan {
         let mut side = Rng::new(rng.state());
         let keep_after = side.percent(70).then(|| side.range(500, 100_000));
         let node_purge = if side.percent(70) { 60 } else { 0 };
-        Self {
+        let mut plan = Self {
             mode,
             nodes: 1 + rng.below(8),
             accounts: 3 + rng.below(40),
@@ -282,6 +301,10 @@ impl Plan {
             reuse_seen: rng.percent(50),
             keep_after,
             node_purge,
+            late: 0,
+            leaves: 0,
+            change_every: 0,
+            failover: 0,
             in_doubt,
             dense: rng.percent(50),
             delay: rng.range(50, 5_000),
@@ -290,6 +313,30 @@ impl Plan {
             spill: spill.filter(|_| !in_doubt),
             node_file_max: rng.range(1_500, 40_000),
             file_max: rng.range(1_500, 30_000),
+        };
+        plan.moves(&mut Rng::new(rng.state() ^ MOVES));
+        plan
+    }
+
+    /// Whether the cluster moves, and how much.
+    fn moves(&mut self, rng: &mut Rng) {
+        let still = self.in_doubt || self.start == Start::Current || self.broken.is_some();
+        if still || !rng.percent(40) {
+            return;
+        }
+        if self.nodes > 1 && rng.percent(80) {
+            self.late = rng.below(self.nodes);
+            self.leaves = rng.below(self.nodes);
+            self.change_every = rng.range(20_000, self.busy_until / 3);
+            // Statements that some nodes had before one joined and others not are another story.
+            self.ddl = 0;
+        }
+        if rng.percent(60) {
+            self.failover = rng.range(5, 40);
+            if self.mode == OrderMode::Tso {
+                // What was committed without a timestamp seems to have one where it was replicated.
+                self.by_hand = 0;
+            }
         }
     }
 }

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
 use tributary_binlog::{ChecksumAlg, FrameDecoder, GtidSet};
-use tributary_collector::{Account, Assembler, Budget, Start};
-use tributary_flow::{NodeItem, NodeProgress, Spilling};
+use tributary_collector::{Account, Assembler, Budget, Places, Start, in_epoch};
+use tributary_flow::{NodeItem, NodeProgress, SourcePos, Spilling};
 
 use crate::dump::Dump;
 use crate::faults::{Counts, Fault};
@@ -38,6 +38,9 @@ pub(crate) struct Link {
     pub(crate) budget: Arc<Budget>,
     /// Where large transactions go, if anywhere else than to memory.
     spilling: Option<Spilling>,
+    /// Positions over changes of the server, and the server that is read.
+    places: Places,
+    server: u64,
     /// What the node must not send again; `None` until it is read for the first time.
     received: Option<GtidSet>,
 }
@@ -56,6 +59,8 @@ impl Link {
             queue: VecDeque::new(),
             budget: Arc::new(Budget::new(bytes_max)),
             spilling,
+            places: Places::default(),
+            server: 0,
             received: progress.map(tributary_collector::done),
         }
     }
@@ -74,6 +79,8 @@ impl Link {
             .received
             .get_or_insert_with(|| tributary_collector::before_start(start, executed, purged));
         tributary_collector::check(have, executed, purged).context("resume")?;
+        self.places.begin(&node.server.to_string(), node.end());
+        self.server = node.server;
         self.connection = connection;
         self.socket.clear();
         self.session = Some(Session {
@@ -131,7 +138,17 @@ impl Link {
             return Ok(());
         };
         let received = self.received.get_or_insert_default();
-        for item in session.assembler.take() {
+        let items = session.assembler.take();
+        if self.places.is_plain() {
+            self.places.reached(session.assembler.pos());
+        }
+        for mut item in items {
+            if !self.places.is_plain() {
+                match &mut item {
+                    NodeItem::Txn(txn) => txn.end = self.places.say(txn.end),
+                    NodeItem::Position(pos) => *pos = self.places.say(*pos),
+                }
+            }
             if let NodeItem::Txn(txn) = &item {
                 ensure!(received.add(txn.gtid), "{} was sent twice", txn.gtid);
                 if txn.body.is_spooled() {
@@ -141,6 +158,12 @@ impl Link {
             self.queue.push_back(item);
         }
         Ok(())
+    }
+
+    /// Where the binlog of `node` ends; `None` when another server is read than the one that is asked.
+    pub(crate) fn end_of(&self, node: &Node) -> Option<SourcePos> {
+        let same = node.server == self.server;
+        same.then(|| in_epoch(self.places.epoch(), node.end()))
     }
 
     /// Lets the node have `bytes` more than its budget.

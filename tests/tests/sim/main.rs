@@ -12,6 +12,7 @@ mod coordinator;
 mod dump;
 mod faults;
 mod link;
+mod members;
 #[cfg(feature = "mutants")]
 mod mutants;
 mod node;

@@ -2,8 +2,9 @@
 //! byte for byte as a server would write them, and for every group in them what it means.
 
 use tributary_binlog::{
-    ChecksumAlg, Compression, EventType, EventWriter, FormatDescription, Gno, Gtid, GtidEvent,
-    GtidSet, InnodbXid, MAGIC, Payload, PreviousGtids, Rotate, Sid, Tag, XaPrepare, XidEvent,
+    ChecksumAlg, Compression, EventReader, EventType, EventWriter, FormatDescription, Gno, Gtid,
+    GtidEvent, GtidSet, InnodbXid, MAGIC, Payload, PreviousGtids, Rotate, Sid, Tag, XaPrepare,
+    XidEvent,
 };
 use tributary_flow::{SourcePos, Tso, TxnKind};
 
@@ -77,6 +78,10 @@ pub(crate) struct Node {
     pub(crate) purged: GtidSet,
     pub(crate) accounts: Vec<Account>,
     pub(crate) up: bool,
+    /// Number of the server that is the primary now.
+    pub(crate) server: u64,
+    /// Its replica takes over when it is up again.
+    pub(crate) fails_over: bool,
     /// Delays are multiplied with it.
     pub(crate) slow: u64,
     /// Its clock is ahead by so many µs.
@@ -105,6 +110,8 @@ impl Node {
             purged: GtidSet::new(),
             accounts: vec![Account::default(); plan.accounts],
             up: true,
+            server: 0,
+            fails_over: false,
             slow: 1,
             skew: rng.range(0, plan.skew),
             gno: 0,
@@ -165,6 +172,32 @@ impl Node {
             );
         }
         gone
+    }
+
+    /// Its replica takes over, which has everything: the same groups, committed there a little later, in other files.
+    pub(crate) fn fail_over(&mut self, rng: &mut Rng) {
+        let files = std::mem::take(&mut self.files);
+        let entries = std::mem::take(&mut self.entries);
+        let late = rng.range(1, 20_000);
+        self.server += 1;
+        self.fails_over = false;
+        self.file_max = rng.range(1_500, 40_000);
+        (self.executed, self.purged) = (GtidSet::new(), GtidSet::new());
+        self.open_file();
+        for mut entry in entries {
+            let file = &files[entry.end.file as usize - 1];
+            let bytes = &file.bytes[entry.from..entry.end.offset as usize];
+            entry.immediate_commit += late;
+            entry.from = self.files.last().map_or(0, |f| f.bytes.len());
+            let events = replicated(bytes, self.alg, late);
+            self.append((entry.immediate_commit / 1_000_000) as u32, &events);
+            self.executed.add(entry.gtid);
+            entry.end = self.end();
+            self.entries.push(entry);
+            if self.end().offset >= self.file_max {
+                self.rotate();
+            }
+        }
     }
 
     /// Ends the file and begins a new one.
@@ -288,6 +321,25 @@ impl Node {
             account.balance += if committed { row.delta } else { 0 };
         }
     }
+}
+
+/// The events of a group as a replica writes them: the original commit time stays, the immediate one is its own.
+fn replicated(bytes: &[u8], alg: ChecksumAlg, late: u64) -> Vec<Bare> {
+    let mut events = EventReader::new(bytes, alg);
+    let mut out = Vec::new();
+    while let Some(event) = events.next().expect("it was written here") {
+        let event_type = event.header.event_type;
+        let mut body = event.body.to_vec();
+        if event_type == EventType::GTID {
+            let mut gtid = GtidEvent::parse(event_type, event.body).expect("it was written here");
+            gtid.immediate_commit_ts += late;
+            gtid.immediate_commit_ts +=
+                u64::from(gtid.immediate_commit_ts == gtid.original_commit_ts);
+            body = body_of(|b| gtid.put_body(b));
+        }
+        out.push((event_type, body));
+    }
+    out
 }
 
 fn body_of(put: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {

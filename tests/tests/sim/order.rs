@@ -21,6 +21,12 @@ fn begins_commits(cluster: &Cluster, node: usize, entry: &Entry) -> (Option<u64>
     if cluster.starts[node].contains(&entry.gtid) {
         return (None, None);
     }
+    // A part that came on its own, behind the rest of its transaction.
+    if let Label::Prepare(id) | Label::Commit(id) | Label::Alone(id) = entry.label
+        && cluster.split.contains(&(id, node))
+    {
+        return (None, None);
+    }
     match entry.label {
         Label::None => (None, None),
         Label::Alone(id) => (Some(id), Some(id)),
@@ -145,7 +151,10 @@ pub(crate) fn nothing_is_skipped(cluster: &Cluster, reader: &Reader) -> Result<(
 /// Nothing will ever be written for it.
 fn is_empty(cluster: &Cluster, id: u64) -> bool {
     let truth = &cluster.truth[&id];
-    let rows = |p: &crate::truth::Part| !p.rows.is_empty() && p.outcome == Outcome::Committed;
+    let rows = |p: &crate::truth::Part| {
+        let own = cluster.split.contains(&(id, p.node));
+        !own && !p.rows.is_empty() && p.outcome == Outcome::Committed
+    };
     truth.ddl.is_none() && !truth.parts.iter().any(rows)
 }
 
@@ -153,9 +162,20 @@ fn is_empty(cluster: &Cluster, id: u64) -> bool {
 pub(crate) fn complete(cluster: &Cluster, reader: &Reader) -> Result<()> {
     for (id, truth) in &cluster.truth {
         ensure!(
-            truth.is_due(&cluster.starts) == reader.has(*id),
+            cluster.is_due(*id, truth) == reader.has(*id),
             "{id} ({truth:?}): seen {}\n{}",
             reader.has(*id),
+            history(cluster, *id)
+        );
+    }
+    for (id, node) in &cluster.split {
+        let rows = |p: &&crate::truth::Part| {
+            p.node == *node && p.outcome == Outcome::Committed && !p.rows.is_empty()
+        };
+        let due = cluster.truth[id].parts.iter().any(|p| rows(&p));
+        ensure!(
+            due == reader.has_part(*id, *node),
+            "the part of {id} on dn{node} is missing\n{}",
             history(cluster, *id)
         );
     }
@@ -194,7 +214,7 @@ fn held_back(cluster: &Cluster, moment: u64) -> BTreeSet<u64> {
 pub(crate) fn flows(cluster: &Cluster, reader: &Reader, moment: u64) -> Result<()> {
     let held = held_back(cluster, moment);
     for (id, truth) in &cluster.truth {
-        let due = truth.is_due(&cluster.starts) && truth.finished < moment;
+        let due = cluster.is_due(*id, truth) && truth.finished < moment;
         ensure!(
             !due || held.contains(id) || reader.has(*id),
             "{id} waits since {} µs, and follows none of those in doubt: {truth:?}\n{}",
@@ -215,6 +235,9 @@ pub(crate) fn checkpoint_is_exact(
     let nothing = GtidSet::new();
     for (id, name) in table.iter() {
         let progress = checkpoint.nodes.get(name);
+        if cluster.removed.contains(&id.index()) {
+            continue;
+        }
         let emitted = progress.map_or(&nothing, |p| &p.emitted);
         let kept = progress.map_or(&nothing, |p| &p.kept);
         for entry in &cluster.nodes[id.index()].entries {
@@ -224,7 +247,8 @@ pub(crate) fn checkpoint_is_exact(
             let truth = &cluster.truth[&txn];
             let part = truth.parts.iter().find(|p| p.prepare == Some(entry.gtid));
             let rolled_back = part.is_some_and(|p| p.outcome == Outcome::RolledBack);
-            if rolled_back || truth.is_cut(&cluster.starts) || is_empty(cluster, txn) {
+            let split = cluster.split.contains(&(txn, id.index()));
+            if rolled_back || split || truth.is_cut(&cluster.starts) || is_empty(cluster, txn) {
                 continue;
             }
             let done = emitted.contains(&entry.gtid) && !kept.contains(&entry.gtid);
@@ -275,7 +299,7 @@ pub(crate) fn naive(cluster: &Cluster, fences: &[Fence]) -> Result<Vec<u64>> {
     for (_, id) in all {
         let truth = &cluster.truth[&id];
         let due = match &truth.ddl {
-            None => truth.is_due(&cluster.starts) && order.last() != Some(&id),
+            None => cluster.is_due(id, truth) && order.last() != Some(&id),
             Some(ddl) => {
                 let count = statements.entry(id).or_default();
                 *count += 1;

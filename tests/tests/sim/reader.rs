@@ -40,6 +40,8 @@ pub(crate) struct Reader {
     /// Ids of transactions, in the order of the merged log.
     pub(crate) order: Vec<u64>,
     seen: BTreeSet<u64>,
+    /// Parts that came on their own.
+    parts: BTreeSet<(u64, usize)>,
     /// How often each statement has come.
     statements: BTreeMap<String, usize>,
     /// The balances, by node and account.
@@ -51,6 +53,11 @@ pub(crate) struct Reader {
 impl Reader {
     pub(crate) fn has(&self, id: u64) -> bool {
         self.seen.contains(&id)
+    }
+
+    /// Whether the part of a transaction on a node has come on its own.
+    pub(crate) fn has_part(&self, id: u64, node: usize) -> bool {
+        self.parts.contains(&(id, node))
     }
 
     /// Everything seen, for the trace.
@@ -234,7 +241,11 @@ impl Reader {
             return self.statement(&sql, cluster);
         }
         ensure!(open.began, "rows without BEGIN");
-        let id = open.rows.first().context("an empty transaction")?.txn;
+        let first = *open.rows.first().context("an empty transaction")?;
+        let id = first.txn;
+        if cluster.split.contains(&(id, usize::from(first.node))) {
+            return self.part(&open.rows, cluster);
+        }
         let truth = cluster
             .truth
             .get(&id)
@@ -254,7 +265,7 @@ impl Reader {
             crate::order::history(cluster, id)
         );
         let sum: i64 = rows.iter().map(|r| r.delta).sum();
-        let whole = !cut && !truth.is_heuristic();
+        let whole = !cut && !truth.is_heuristic() && !cluster.is_split(id);
         ensure!(
             sum == 0 || !whole,
             "the sum of all balances is {sum} behind {id}"
@@ -269,14 +280,41 @@ impl Reader {
                 open.original,
                 crate::order::history(cluster, id)
             );
+            let late = cluster.is_late(truth, tso);
             ensure!(
-                tso > self.last_tso,
+                tso > self.last_tso || late,
                 "{id}: TSO {tso} after {}",
                 self.last_tso
             );
-            self.last_tso = tso;
+            self.last_tso = self.last_tso.max(tso);
         }
         self.came(id)
+    }
+
+    /// What was read of a transaction when the rest of it had been written: one part, or several that joined late.
+    fn part(&mut self, rows: &[Row], cluster: &Cluster) -> Result<()> {
+        let txn = rows[0].txn;
+        let nodes: BTreeSet<usize> = rows.iter().map(|r| usize::from(r.node)).collect();
+        let own = |p: &&crate::truth::Part| {
+            nodes.contains(&p.node) && p.outcome == crate::truth::Outcome::Committed
+        };
+        let parts = cluster.truth[&txn].parts.iter().filter(own);
+        let mut expected: Vec<Row> = parts.flat_map(|p| p.rows.clone()).collect();
+        let mut rows = rows.to_vec();
+        rows.sort();
+        expected.sort();
+        ensure!(
+            rows == expected,
+            "a part of {txn}: {rows:?}, not {expected:?}"
+        );
+        self.apply(&rows, cluster)?;
+        for node in nodes {
+            ensure!(
+                cluster.split.contains(&(txn, node)) && self.parts.insert((txn, node)),
+                "the part of {txn} on dn{node} came twice"
+            );
+        }
+        Ok(())
     }
 
     fn statement(&mut self, sql: &str, cluster: &Cluster) -> Result<()> {
@@ -296,7 +334,8 @@ impl Reader {
             let known = self.balances.contains_key(&(row.node, row.account));
             let balance = self.balances.entry((row.node, row.account)).or_default();
             if *balance != row.before {
-                let excused = current && (!known || cluster.is_cut_row(row));
+                let joined = usize::from(row.node) >= cluster.plan.nodes - cluster.plan.late;
+                let excused = (current || joined) && (!known || cluster.is_cut_row(row));
                 ensure!(excused, "{row:?} on a balance of {balance}");
             }
             *balance = row.before + row.delta;

@@ -32,7 +32,9 @@ pub(crate) struct Service {
     /// Number of this life.
     pub(crate) life: u64,
     pub(crate) merger: Merger,
+    /// One for each node that is merged, and which nodes these are.
     pub(crate) links: Vec<Link>,
+    ids: Vec<usize>,
     pub(crate) log: GlobalLog,
     pub(crate) writer: LogWriter,
     pub(crate) fuse: Fuse,
@@ -73,28 +75,56 @@ impl Service {
         fuse: Fuse,
     ) -> Result<Self> {
         let checkpoint: Checkpoint = opened.checkpoint.unwrap_or_default();
+        let store = (opened.log, opened.writer, fuse);
+        Self::over(life, now, table, plan, checkpoint, store)
+    }
+
+    /// The next pipeline over the same store.
+    pub(crate) fn again(self, life: u64, now: u64, table: &NodeTable, plan: &Plan) -> Result<Self> {
+        let checkpoint = self.progress();
+        let store = (self.log, self.writer, self.fuse);
+        Self::over(life, now, table, plan, checkpoint, store)
+    }
+
+    /// The merger's state behind everything that was appended.
+    pub(crate) fn progress(&self) -> Checkpoint {
+        self.writer.progress().cloned().unwrap_or_default()
+    }
+
+    fn over(
+        life: u64,
+        now: u64,
+        table: &NodeTable,
+        plan: &Plan,
+        checkpoint: Checkpoint,
+        (log, writer, fuse): (GlobalLog, LogWriter, Fuse),
+    ) -> Result<Self> {
         let spilling = plan.spill.map(|threshold| Spilling {
             threshold,
             files: Arc::new(spool::Memory),
         });
         let link =
             |(_, name)| Link::new(checkpoint.nodes.get(name), plan.bytes_max, spilling.clone());
-        let last_gno = opened.log.durable().last_gno;
+        let last_gno = log.durable().last_gno;
         let mut merger = Merger::new(table.clone(), plan.mode, &checkpoint, last_gno);
         merger.set_keep_after(plan.keep_after);
-        let strangers = merger.restore_branches(opened.log.kept_branches()?)?;
+        let strangers = merger.restore_branches(log.kept_branches()?)?;
         ensure!(strangers.is_empty(), "{strangers:?}");
         Ok(Self {
             life,
             links: table.iter().map(link).collect(),
+            ids: table
+                .iter()
+                .filter_map(|(_, name)| name[2..].parse().ok())
+                .collect(),
             merger,
             side: Rng::new(life ^ now),
             encoded: checkpoint.clone(),
             durable: checkpoint,
-            log: opened.log,
+            log,
             fuse,
             appended: false,
-            writer: opened.writer,
+            writer,
             batches: VecDeque::new(),
             asked: vec![None; table.len()],
             ask_after: vec![now; table.len()],
@@ -105,6 +135,17 @@ impl Service {
             overdraft: plan.overdraft,
             passed: Vec::new(),
         })
+    }
+
+    /// The place of a node among those that are merged.
+    pub(crate) fn slot(&self, n: usize) -> Option<usize> {
+        self.ids.iter().position(|id| *id == n)
+    }
+
+    /// The link to a node, if it is merged.
+    pub(crate) fn link(&mut self, n: usize) -> Option<&mut Link> {
+        let slot = self.slot(n)?;
+        self.links.get_mut(slot)
     }
 
     /// A turn of the merger: takes some of what has arrived, hands on what is due. `keys` are those of all transactions.
@@ -194,7 +235,7 @@ impl Service {
             self.questions += 1;
             self.ask_after[node.index()] = now + FENCE_INTERVAL;
             self.asked[node.index()] = Some((self.questions, stamp));
-            out.push((node.index(), self.questions));
+            out.push((self.ids[node.index()], self.questions));
         }
         if now - self.last_progress >= OVERDRAFT_AFTER {
             let blocked = self.merger.blocked();
@@ -217,6 +258,9 @@ impl Service {
         pos: Option<SourcePos>,
         counts: &mut Counts,
     ) -> Result<(), MergeError> {
+        let Some(node) = self.slot(node) else {
+            return Ok(());
+        };
         let Some((_, stamp)) = self.asked[node].take_if(|(id, _)| *id == question) else {
             return Ok(());
         };

@@ -101,9 +101,4 @@ impl Truth {
         let parts = self.parts.iter().filter(ours);
         parts.flat_map(|p| p.rows.clone()).collect()
     }
-
-    /// Whether something is written for it in the end.
-    pub(crate) fn is_due(&self, starts: &[GtidSet]) -> bool {
-        self.fate() == Fate::Committed && (self.ddl.is_some() || !self.rows(starts).is_empty())
-    }
 }

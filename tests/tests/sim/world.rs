@@ -12,12 +12,15 @@ use tributary_flow::{Fence, NodeId, NodeTable, OrderKey, OrderMode, SourcePos};
 use tributary_merger::MergeError;
 use tributary_store::disk::{Fuse, Keep, Unsynced};
 use tributary_store::verify::{VerifyOptions, committed_end, kept_branches, verify_dir};
-use tributary_store::{MemDisk, MemKv, StoreOptions, WriteError, list_branches, open};
+use tributary_store::{
+    MemDisk, MemKv, NodeSetChange, Opened, StoreOptions, WriteError, list_branches, open,
+};
 
 use crate::client;
 use crate::cluster::{Cluster, Order};
 use crate::faults::{Broken, Counts, Fault, Plan};
 use crate::link::has_crc;
+use crate::members::Members;
 use crate::order;
 use crate::reader::Reader;
 use crate::replay;
@@ -33,7 +36,7 @@ const SOCKET_MAX: usize = 8_000;
 
 /// Something that happens at a moment.
 #[derive(Debug)]
-enum Event {
+pub(crate) enum Event {
     /// A client begins something.
     Work,
     Order(Order),
@@ -59,6 +62,10 @@ enum Event {
     Visit,
     /// Looks whether everything flows that can.
     Patrol,
+    /// Somebody changes the nodes.
+    Change,
+    /// A step of a change, in the service's life `.0`.
+    Point(u64),
 }
 
 impl Event {
@@ -81,6 +88,8 @@ impl Event {
             Self::Read => 8,
             Self::Visit => 9,
             Self::Patrol => 10,
+            Self::Change => 11,
+            Self::Point(_) => 12,
         }
     }
 }
@@ -96,26 +105,30 @@ pub(crate) struct Report {
 }
 
 pub(crate) struct World {
-    rng: Rng,
-    plan: Plan,
-    now: u64,
+    pub(crate) rng: Rng,
+    pub(crate) plan: Plan,
+    pub(crate) now: u64,
     number: u64,
     queue: BTreeMap<(u64, u64), Event>,
-    cluster: Cluster,
+    pub(crate) cluster: Cluster,
+    pub(crate) members: Members,
+    /// All nodes, those included that are not merged now.
     table: NodeTable,
     disk: MemDisk,
     kv: MemKv,
-    service: Option<Service>,
+    pub(crate) service: Option<Service>,
     /// Number of the newest life of the service.
-    life: u64,
+    pub(crate) life: u64,
     /// A store event is in the queue.
-    storing: bool,
+    pub(crate) storing: bool,
+    /// The service was killed, or ended itself.
+    crashed: bool,
     connections: u64,
-    reader: Reader,
+    pub(crate) reader: Reader,
     fences: Vec<Fence>,
     /// Keys of all transactions that were handed to the store, by number.
     keys: Vec<OrderKey>,
-    counts: Counts,
+    pub(crate) counts: Counts,
     trace: u64,
 }
 
@@ -125,6 +138,7 @@ impl World {
         let plan = Plan::new(mode, &mut rng);
         Self {
             cluster: Cluster::new(&plan, &mut rng),
+            members: Members::new(&plan),
             table: NodeTable::new((0..plan.nodes).map(|n| format!("dn{n}"))),
             rng,
             plan,
@@ -136,6 +150,7 @@ impl World {
             service: None,
             life: 0,
             storing: false,
+            crashed: false,
             connections: 0,
             reader: Reader::default(),
             fences: Vec::new(),
@@ -156,6 +171,9 @@ impl World {
             Event::Patrol,
         ] {
             self.after(0, event);
+        }
+        if self.plan.change_every > 0 {
+            self.after(self.plan.change_every, Event::Change);
         }
         for node in &self.cluster.nodes {
             if !has_crc(node) {
@@ -189,12 +207,12 @@ impl World {
     }
 
     /// Some time after now, up to `max`.
-    fn soon(&mut self, max: u64, event: Event) {
+    pub(crate) fn soon(&mut self, max: u64, event: Event) {
         let delay = self.rng.range(1, max + 1);
         self.after(delay, event);
     }
 
-    fn is_busy(&self) -> bool {
+    pub(crate) fn is_busy(&self) -> bool {
         self.now < self.plan.busy_until
     }
 
@@ -216,7 +234,10 @@ impl World {
             Event::Fault => self.fault()?,
             Event::NodeUp(n) => {
                 self.cluster.nodes[n].up = true;
-                self.cluster.nodes[n].open_file();
+                match self.cluster.nodes[n].fails_over {
+                    true => self.fail_over(n),
+                    false => self.cluster.nodes[n].open_file(),
+                }
             }
             Event::NodeFast(n) => self.cluster.nodes[n].slow = 1,
             Event::Connect(life, n) => self.connect(life, n)?,
@@ -232,6 +253,8 @@ impl World {
             Event::Read => return self.read(),
             Event::Visit => self.visit()?,
             Event::Patrol => self.patrol()?,
+            Event::Change => self.change()?,
+            Event::Point(life) => self.point(life)?,
         }
         Ok(false)
     }
@@ -290,6 +313,8 @@ impl World {
         if self.cluster.nodes[n].up && self.rng.percent(self.plan.node_death) {
             self.counts.hit(Fault::NodeDeath);
             self.cluster.nodes[n].up = false;
+            let mut side = Rng::new(self.rng.state());
+            self.cluster.nodes[n].fails_over = side.percent(self.plan.failover);
             self.soon(200_000, Event::NodeUp(n));
             self.disconnect(n)?;
         } else if self.rng.percent(self.plan.disconnect) {
@@ -342,8 +367,10 @@ impl World {
     }
 
     fn disconnect(&mut self, n: usize) -> Result<()> {
-        if let Some(service) = &mut self.service {
-            service.links[n].disconnect(&mut self.counts)?;
+        if let Some(service) = &mut self.service
+            && let Some(link) = service.link(n)
+        {
+            link.disconnect(&mut self.counts)?;
             let life = service.life;
             self.soon(30_000, Event::Connect(life, n));
         }
@@ -355,7 +382,10 @@ impl World {
         let Some(service) = self.service.as_mut().filter(|s| s.life == life) else {
             return Ok(());
         };
-        if service.links[n].connection != 0 {
+        let Some(slot) = service.slot(n) else {
+            return Ok(());
+        };
+        if service.links[slot].connection != 0 || self.members.is_switching() {
             return Ok(());
         }
         if !up {
@@ -364,11 +394,11 @@ impl World {
         }
         self.connections += 1;
         let (node, start) = (&self.cluster.nodes[n], &self.plan.start);
-        let before = service.links[n].connect(node, start, &node.purged, self.connections)?;
+        let before = service.links[slot].connect(node, start, &node.purged, self.connections)?;
         if let Some(before) = before {
             service
                 .merger
-                .set_before_start(NodeId(n as u16), before.clone());
+                .set_before_start(NodeId(slot as u16), before.clone());
             if !before.is_empty() {
                 self.counts.hit(Fault::StartCurrent);
             }
@@ -382,7 +412,10 @@ impl World {
         let Some(service) = &mut self.service else {
             return;
         };
-        let (link, node) = (&mut service.links[n], &self.cluster.nodes[n]);
+        let Some(link) = service.link(n) else {
+            return;
+        };
+        let node = &self.cluster.nodes[n];
         let Some(session) = link
             .session
             .as_mut()
@@ -409,10 +442,10 @@ impl World {
             return;
         };
         let life = service.life;
-        if service.links[n].connection != connection {
+        let Some(link) = service.link(n).filter(|l| l.connection == connection) else {
             return self.counts.hit(Fault::InFlightLost);
-        }
-        service.links[n].socket.extend_from_slice(bytes);
+        };
+        link.socket.extend_from_slice(bytes);
         self.soon(300, Event::Collect(life, n));
         self.soon(500, Event::Send(n, connection));
     }
@@ -421,7 +454,10 @@ impl World {
         let Some(service) = self.service.as_mut().filter(|s| s.life == life) else {
             return Ok(());
         };
-        let all = service.links[n].collect(&mut self.counts);
+        let Some(link) = service.link(n) else {
+            return Ok(());
+        };
+        let all = link.collect(&mut self.counts);
         if !all.with_context(|| format!("node {n}"))? {
             self.soon(2_000, Event::Collect(life, n));
         }
@@ -481,8 +517,10 @@ impl World {
     fn asked(&mut self, life: u64, n: usize, question: u64) {
         let fails = self.fails(self.plan.fence_failure) || !self.cluster.nodes[n].up;
         let node = &self.cluster.nodes[n];
-        let (pos, delay) = ((!fails).then(|| node.end()), self.plan.delay * node.slow);
-        if fails {
+        let link = self.service.as_mut().and_then(|s| s.link(n));
+        let pos = link.map_or(Some(node.end()), |link| link.end_of(node));
+        let (pos, delay) = (pos.filter(|_| !fails), self.plan.delay * node.slow);
+        if pos.is_none() {
             self.counts.hit(Fault::FenceFailure);
         }
         self.soon(delay, Event::Answer(life, n, question, pos));
@@ -544,7 +582,7 @@ impl World {
     }
 
     /// The process ends itself.
-    fn store_failed(&mut self, error: &WriteError) -> Result<()> {
+    pub(crate) fn store_failed(&mut self, error: &WriteError) -> Result<()> {
         let service = self.service.as_mut().context("it has just failed")?;
         ensure!(
             service.fuse.blown(),
@@ -575,6 +613,10 @@ impl World {
         }
         drop(service);
         self.storing = false;
+        self.crashed = true;
+        if self.members.interrupted() {
+            self.counts.hit(Fault::CrashInChange);
+        }
         self.lose();
         self.soon(60_000, Event::Start);
         Ok(())
@@ -618,7 +660,7 @@ impl World {
             fuse.set(self.rng.range(0, 8));
         }
         let disk = Arc::new(self.disk.fused(&fuse));
-        let opened = match open(disk, Arc::new(self.kv.fused(&fuse)), self.options()) {
+        let mut opened = match open(disk, Arc::new(self.kv.fused(&fuse)), self.options()) {
             Ok(opened) => opened,
             Err(e) => {
                 ensure!(fuse.blown(), "the store can not be opened: {e}");
@@ -634,6 +676,9 @@ impl World {
         }
         self.reader.compare(&opened.log)?;
         self.reader.follow(&opened.log, &self.cluster)?;
+        if self.plan.change_every > 0 {
+            self.nodes_are_told(&mut opened)?;
+        }
         if let Some(checkpoint) = &opened.checkpoint {
             order::checkpoint_is_exact(&self.cluster, &self.table, checkpoint, &self.reader)?;
         }
@@ -642,18 +687,38 @@ impl World {
         // What is not there never happened.
         self.keys.truncate(opened.log.durable().last_gno as usize);
         self.life += 1;
-        let (table, plan) = (&self.table, &self.plan);
-        let service = Service::new(self.life, self.now, table, plan, opened, fuse);
+        let (table, plan) = (self.members.table(), &self.plan);
+        let service = Service::new(self.life, self.now, &table, plan, opened, fuse);
         let service = service.context("kept branches")?;
         if !service.merger.kept().is_empty() {
             self.counts.hit(Fault::KeptOverRestart);
         }
+        self.begin(service);
+        Ok(())
+    }
+
+    /// The nodes are those that the store tells, from the first start on.
+    fn nodes_are_told(&mut self, opened: &mut Opened) -> Result<()> {
+        if let Some(set) = &opened.nodes {
+            let checkpoint = opened.checkpoint.clone().unwrap_or_default();
+            return self.adopt(set, &checkpoint);
+        }
+        let nodes = self.members.set();
+        let change = NodeSetChange {
+            nodes,
+            ..NodeSetChange::default()
+        };
+        opened.writer.change_nodes(change)?;
+        Ok(())
+    }
+
+    /// A pipeline begins.
+    pub(crate) fn begin(&mut self, service: Service) {
         self.service = Some(service);
-        for n in 0..self.plan.nodes {
+        for n in self.members.now.clone() {
             self.soon(20_000, Event::Connect(self.life, n));
         }
         self.soon(1_000, Event::Merge(self.life));
-        Ok(())
     }
 
     fn options(&self) -> StoreOptions {
@@ -771,13 +836,19 @@ impl World {
     /// Whether every source transaction is done with and everything due is seen.
     fn is_complete(&self, service: &Service) -> bool {
         let checkpoint = service.merger.checkpoint();
+        if self.members.is_switching() {
+            return false;
+        }
         let done = |(n, name): (usize, &str)| {
+            if !self.members.now.contains(&n) {
+                return true;
+            }
             let emitted = checkpoint.nodes.get(name).map_or(0, |p| p.emitted.count());
             emitted == self.cluster.nodes[n].gno
         };
         let all = self.table.iter().all(|(id, name)| done((id.index(), name)));
         let seen = |(id, t): (&u64, &crate::truth::Truth)| {
-            !t.is_due(&self.cluster.starts) || self.reader.has(*id)
+            !self.cluster.is_due(*id, t) || self.reader.has(*id)
         };
         all && self.cluster.truth.iter().all(seen)
     }
@@ -796,7 +867,7 @@ impl World {
         }
         order::complete(&self.cluster, &self.reader)?;
         self.count_cuts();
-        if self.life == 1 {
+        if !self.crashed && !self.members.changed {
             self.counts.hit(Fault::WithoutServiceCrash);
             self.same_again()?;
         }
@@ -817,8 +888,8 @@ impl World {
 
     fn count_cuts(&mut self) {
         let starts = &self.cluster.starts;
-        let cut = self.cluster.truth.values().filter(|t| t.is_cut(starts));
-        if cut.clone().any(|t| t.is_due(starts)) {
+        let mut cut = (self.cluster.truth.iter()).filter(|(_, t)| t.is_cut(starts));
+        if cut.any(|(id, t)| self.cluster.is_due(*id, t)) {
             self.counts.hit(Fault::CutByStart);
         }
         if self
