@@ -1,5 +1,5 @@
 # make demo      shows Tributary with real MySQL servers on this machine (KEEP=1 leaves them running)
-# make test      every test, those with real servers included, and whether seeded defects are found
+# make test      every test, those with real servers included, whether seeded defects are found, and fuzzing
 # make build     the programs, into $(CARGO_TARGET_DIR)/release
 # make lint      formatting, clippy, documentation
 # make fuzz      every fuzzing target for FUZZ_SECONDS (60), from the corpus in fuzz/corpus
@@ -37,6 +37,7 @@ test: build
 	@tools/get-mysql >/dev/null
 	$(cargo) test --release --workspace --locked $(TEST_ARGS)
 	$(cargo) test --release --locked -p tributary-tests --features mutants --test sim -- mutants
+	@tools/fuzz
 
 # Without what make sets for the other builds: the targets are compiled with coverage counters, into a directory of their own.
 fuzz: deps
