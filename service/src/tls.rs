@@ -3,7 +3,7 @@
 //! In: the configured files, or a data directory. Out: a TLS configuration. MySQL 9 replicas want TLS unless told otherwise, so
 //! without configured files a self-signed certificate is made at the first start, as mysqld does, and kept.
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
@@ -46,24 +46,60 @@ pub(crate) fn from_files(
 /// TLS with the directory's own certificate, which is made if there is none.
 pub(crate) fn own(dir: &Path, taken: TlsVersions) -> anyhow::Result<ServerConfig> {
     let (cert, key) = (dir.join(CERT), dir.join(KEY));
-    if !cert.exists() || !key.exists() {
+    // Versions that did not sync them could leave empty files when the machine stopped.
+    let there = |path: &Path| fs::metadata(path).is_ok_and(|m| m.len() > 0);
+    if !there(&cert) || !there(&key) {
         let names = vec!["tributary".to_owned(), "localhost".to_owned()];
         let made = rcgen::generate_simple_self_signed(names)?;
         // The key first: a certificate without one would be taken for whole.
-        write_private(&key, &made.signing_key.serialize_pem())?;
-        fs::write(&cert, made.cert.pem()).with_context(|| cert.display().to_string())?;
+        put(&key, &made.signing_key.serialize_pem(), 0o600)?;
+        put(&cert, &made.cert.pem(), 0o644)?;
         tracing::info!(cert = %cert.display(), "made a self-signed certificate for clients");
     }
     from_files(&cert, &key, taken)
 }
 
-fn write_private(path: &Path, text: &str) -> anyhow::Result<()> {
-    let file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(path);
-    file.and_then(|mut f| f.write_all(text.as_bytes()))
-        .with_context(|| path.display().to_string())
+/// Makes a file that is there as a whole or not at all, whenever the machine stops.
+fn put(path: &Path, text: &str, mode: u32) -> anyhow::Result<()> {
+    let new = path.with_extension("new");
+    let write = || {
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(mode)
+            .open(&new)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&new, path)?;
+        File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
+    };
+    write().with_context(|| path.display().to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_own_certificate_stays_and_is_made_again_when_a_part_is_missing() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let versions = TlsVersions {
+            v1_2: true,
+            v1_3: true,
+        };
+        let read = |name| fs::read(dir.path().join(name)).expect("it is there");
+        own(dir.path(), versions).expect("made");
+        let first = read(CERT);
+        own(dir.path(), versions).expect("found");
+        assert_eq!(read(CERT), first);
+        for name in [KEY, CERT] {
+            let before = read(CERT);
+            fs::write(dir.path().join(name), "").expect("written");
+            own(dir.path(), versions).expect("made again");
+            assert_ne!(read(CERT), before, "{name}");
+        }
+        let left = fs::read_dir(dir.path()).expect("a directory").count();
+        assert_eq!(left, 2);
+    }
 }
