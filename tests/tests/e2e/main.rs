@@ -8,6 +8,7 @@ mod causal;
 mod crash;
 mod directory;
 mod disk;
+mod failover;
 mod files;
 mod huge;
 mod merge;
