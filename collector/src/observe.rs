@@ -30,8 +30,10 @@ use crate::{
 
 /// How long a look waits for each answer.
 const ANSWER: Duration = Duration::from_secs(4);
-/// So many looks after it began, what cannot be seen to end counts as over.
+/// After so many pauses between two looks, what cannot be seen to end counts as over.
 const LASTING_ROUNDS: u32 = 12;
+/// Between two looks at a group: a primary that has handed over and goes on as a replica ends no stream.
+const GROUP_LOOK: Duration = Duration::from_secs(2);
 /// What a new stream does not end by itself.
 pub(crate) const LASTING: [TroubleKind; 2] = [TroubleKind::DumpStolen, TroubleKind::ServerChanged];
 
@@ -83,7 +85,13 @@ impl Observer {
         let mut watcher = Watcher::new(self.config.slow_answer);
         let mut failed = None;
         let mut raw = Errants::new();
-        for round in 1_u32.. {
+        let began = Instant::now();
+        let mut lasting = LASTING.as_slice();
+        let pause = match self.config.is_group() {
+            true => self.config.watch_every.min(GROUP_LOOK),
+            false => self.config.watch_every,
+        };
+        loop {
             match self.look().await {
                 Ok(mut look) => {
                     if let Some(kind) = failed.take() {
@@ -102,12 +110,12 @@ impl Observer {
                 Err(error @ CollectorError::OtherServer { .. }) => return error,
                 Err(error) => self.cannot_look(&error, &mut failed),
             }
-            if round == LASTING_ROUNDS {
-                LASTING.iter().for_each(|kind| self.notes.end(*kind));
+            if began.elapsed() >= self.config.watch_every * (LASTING_ROUNDS - 1) {
+                let over = std::mem::take(&mut lasting);
+                over.iter().for_each(|kind| self.notes.end(*kind));
             }
-            sleep(self.config.watch_every).await;
+            sleep(pause).await;
         }
-        std::future::pending().await
     }
 
     fn act(&self, finding: Finding) -> Option<CollectorError> {
