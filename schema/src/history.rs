@@ -219,7 +219,8 @@ impl History {
         versions.map(|(gno, object)| (*gno, object.as_ref()))
     }
 
-    /// Whether the statement has nothing left to do for the logical schema: it creates what is there, or drops what is not. A
+    /// Whether the statement has nothing left to do for the logical schema: it creates what is there, drops what is not, or
+    /// changes a table to what it is. A
     /// `CREATE TABLE` of a further part of a logical table is such a statement; where its definition differs,
     /// [`Self::differences`] says how, and its rows are reshaped.
     #[must_use]
@@ -233,6 +234,11 @@ impl History {
             Kind::DropTable { names, .. } => !names.iter().any(there),
             Kind::CreateDatabase(name, ..) => self.schemas(u64::MAX).any(|(s, _)| s == name),
             Kind::DropDatabase(name) => self.schemas(u64::MAX).all(|(s, _)| s != name),
+            Kind::AlterTable(alter) => {
+                let (schema, name) = statement.resolve(&alter.name);
+                let table = self.table(schema, name, u64::MAX);
+                table.is_some_and(|t| t.has_had(alter))
+            }
             _ => false,
         }
     }
@@ -312,6 +318,29 @@ impl History {
             }
         }
         Ok(())
+    }
+
+    /// Applies changes without keeping what was before: for the tables of a node, of which only the present counts.
+    pub(crate) fn replace_now(&mut self, changes: Vec<Change>) {
+        for change in changes {
+            match change {
+                Change::Schema(name, Some(collation)) => {
+                    self.schemas.insert(name, vec![(0, Some(collation))]);
+                }
+                Change::Schema(name, None) => {
+                    self.schemas.remove(&name);
+                }
+                Change::Object(schema, name, Some(object)) => {
+                    let names = self.objects.entry(schema).or_default();
+                    names.insert(name, vec![(0, Some(object))]);
+                }
+                Change::Object(schema, name, None) => {
+                    if let Some(names) = self.objects.get_mut(&schema) {
+                        names.remove(&name);
+                    }
+                }
+            }
+        }
     }
 
     /// Forgets what was before transaction `gno`; every question about it or later has the same answer as before.

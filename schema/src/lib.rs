@@ -5,6 +5,7 @@
 //! their logical table. Pure.
 
 mod charset;
+mod cluster;
 mod ddl;
 mod history;
 mod lex;
@@ -14,6 +15,10 @@ mod route;
 mod table;
 
 pub use charset::{Charset, Collation, TranscodeError, Transcoder};
+pub use cluster::{
+    ClusterSchema, Emitted, Into, NodeTables, RowsProblem, SchemaRules, SourceStatement,
+    StateError, Target, Write, decode_sql, follow_history, stored_history, stored_waiting,
+};
 pub use ddl::{
     AlterTable, CreateTable, DatabaseChange, DdlEffect, DdlProblem, DdlStatement, Effect, Kind,
     NameRef, NameRole, Session, Statement, Unit, UnitTarget,

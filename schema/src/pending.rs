@@ -9,7 +9,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ddl::{Effect, Kind, Unit};
+use crate::ddl::{Effect, Kind, Session, Statement, Unit};
+use crate::table::{Column, Table, same_name};
 
 /// A physical table on a node; for statements about databases and the like, the node alone with empty names.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -39,10 +40,26 @@ pub enum Verdict {
 struct Entry {
     schema: String,
     sql: String,
+    /// The logical database, for statements without tables.
+    database: String,
     contract: bool,
     removes_rows: bool,
+    /// Whoever has had it is gone.
+    drops: bool,
     tables: Vec<(String, String)>,
     renamed: Vec<(String, String)>,
+    /// Columns that are there behind it with another definition, or were not before.
+    #[serde(default)]
+    adds: Vec<String>,
+    /// Columns that are not there behind it.
+    #[serde(default)]
+    leaves: Vec<String>,
+    /// Those of `counts` whose definition does not tell whether they have had it or will have it.
+    #[serde(default)]
+    presumed: Vec<Participant>,
+    /// Statements are numbered as they come.
+    #[serde(default)]
+    number: u64,
     /// How often each has had it, less what all have had. A list, because JSON has no keys of several parts.
     counts: Vec<(Participant, u64)>,
     emitted: u64,
@@ -75,45 +92,161 @@ pub struct Pending {
 }
 
 impl Pending {
-    /// `unit` came from `node` with commit time `time` (µs). `all` are the physical tables that make up the logical ones, on all
-    /// nodes (for statements without tables: the nodes); a statement that
-    /// [`crate::History::is_satisfied`] answers true for is not observed: it makes a further part of a logical table.
-    pub fn observe(&mut self, unit: &Unit, node: &str, all: &[Participant], time: u64) -> Verdict {
+    /// `who` has had `unit` with commit time `time` (µs). `all` are the physical tables that make up the logical ones, on all
+    /// nodes (for statements without tables: the databases); a statement that
+    /// [`crate::History::is_satisfied`] answers true for is not observed unless it [follows](Self::is_behind): it makes a
+    /// further part of a logical table.
+    pub fn observe(
+        &mut self,
+        unit: &Unit,
+        who: &Participant,
+        all: &[Participant],
+        time: u64,
+    ) -> Verdict {
         if matches!(unit.effect, Effect::NodeLocal | Effect::Account) {
             return Verdict::Dropped;
         }
-        let contract = unit.effect != Effect::Expand;
+        let number = self.open.values().map(|e| e.number + 1).max().unwrap_or(0);
         let entry = self
             .open
             .entry(unit.identity.clone())
-            .or_insert_with(|| Entry::new(unit, contract, time));
-        let who = participant(unit, node);
-        entry.add(&who);
-        // Of copies, one is taken: nobody waits for the others.
-        let copies = unit.targets.iter().any(|t| t.broadcast);
-        let others = all.iter().filter(|p| !copies || p.node == node);
-        let least = others
-            .clone()
-            .chain([&who])
-            .map(|p| entry.count(p))
-            .min()
-            .unwrap_or(0);
-        let most = entry.counts.iter().map(|(_, n)| *n).max().unwrap_or(0);
+            .or_insert_with(|| Entry::new(unit, number, time));
+        let contract = entry.contract;
+        entry.add(who);
+        let most = entry.most();
+        let counts: Vec<u64> = all.iter().chain([who]).map(|p| entry.count(p)).collect();
+        let least = counts.iter().copied().min().unwrap_or(0);
         let due = if contract { least } else { most };
         let verdict = if due > entry.emitted {
             Verdict::Emit
-        } else if contract && entry.emitted < entry.count(&who) {
+        } else if contract && entry.emitted < entry.count(who) {
             Verdict::Wait
         } else {
             Verdict::Absorbed
         };
         entry.emitted = entry.emitted.max(due);
-        if others.chain([&who]).all(|p| entry.count(p) == most) {
+        if counts.iter().all(|n| *n == most) {
             self.open.remove(&unit.identity);
         } else if least > 0 {
             entry.settle(least, time);
         }
         verdict
+    }
+
+    /// Whether others have had this statement more often than `who`: its next occurrence there belongs to one of theirs.
+    #[must_use]
+    pub fn is_behind(&self, identity: &str, who: &Participant) -> bool {
+        self.open.get(identity).is_some_and(|entry| {
+            let own = entry.count(who);
+            entry.counts.iter().any(|(_, n)| *n > own)
+        })
+    }
+
+    /// A physical table has come to be, with a definition of its own, which says what of the statements that are open it holds
+    /// already. What it cannot say (a column that is added and dropped again leaves nothing behind) is taken to be had, until
+    /// a statement of this table shows that it was not: [`Self::came`].
+    pub fn born(&mut self, who: &Participant, logical: &(String, String), table: &Table) {
+        let about = |e: &&mut Entry| e.tables.contains(logical) && e.count(who) < e.most();
+        let mut open: Vec<&mut Entry> = self.open.values_mut().filter(about).collect();
+        open.sort_by_key(|e| e.number);
+        let shown = |e: &Entry| {
+            let statement = Statement::parse(&e.sql, Session::in_schema(&e.schema));
+            matches!(&statement.kind, Kind::AlterTable(alter) if table.has_had(alter))
+        };
+        let shown: Vec<bool> = open.iter().map(|e| shown(e)).collect();
+        let mut lacks: Vec<String> = Vec::new();
+        for at in 0..open.len() {
+            let gone_later = |c: &String| {
+                let later = open.iter().zip(&shown).skip(at + 1);
+                later
+                    .filter(|(_, shown)| **shown)
+                    .any(|(e, _)| e.leaves.iter().any(|l| same_name(l, c)))
+            };
+            let e = &open[at];
+            let present = e.leaves.iter().any(|c| table.column(c).is_some());
+            let undone = !present && !e.adds.is_empty() && e.adds.iter().all(gone_later);
+            let (had, tentative) = match (e.touches(&lacks), shown.get(at)) {
+                (false, Some(true)) => (true, e.adds.is_empty()),
+                (false, _) if undone => (true, true),
+                _ => (false, false),
+            };
+            match open.get_mut(at) {
+                Some(e) if had => e.presume(who, tentative),
+                Some(e) => lacks.extend(e.adds.iter().chain(&e.leaves).cloned()),
+                None => {}
+            }
+        }
+    }
+
+    /// A statement of `who` says something of these columns: what was only taken to be had of them was not.
+    pub fn came(&mut self, who: &Participant, columns: &[String]) {
+        for e in self.open.values_mut() {
+            if e.presumed.contains(who) && e.touches(columns) {
+                e.presumed.retain(|p| p != who);
+                for (_, n) in e.counts.iter_mut().filter(|(p, _)| p == who) {
+                    *n -= (*n > 0) as u64;
+                }
+            }
+        }
+    }
+
+    /// Closes what is emitted and nobody lacks any longer: `all` as for [`Self::statements`].
+    pub fn close_complete(&mut self, all: &dyn Fn(&str, &str) -> Vec<Participant>) {
+        self.open.retain(|_, e| {
+            let everyone = e.everyone(all);
+            // Of a table of which nothing is known nobody is known to lack it.
+            everyone.is_empty() || e.emitted < e.most() || !e.missing(everyone).is_empty()
+        });
+    }
+
+    /// Columns of a logical table are gone: who has not had what made them so will not need it.
+    pub fn close_columns(&mut self, table: &(String, String), gone: &[String]) {
+        let is_gone = |c: &String| gone.iter().any(|g| same_name(g, c));
+        self.open.retain(|_, e| {
+            let about = !e.contract && e.emitted >= e.most() && e.tables.contains(table);
+            !(about && !e.adds.is_empty() && e.adds.iter().all(is_gone))
+        });
+    }
+
+    /// Statements that this physical table has had and downstream has not, in their order: default database and text.
+    #[must_use]
+    pub fn ahead(&self, who: &Participant) -> Vec<(&str, &str)> {
+        let had = |e: &&Entry| e.contract && e.count(who) > e.emitted;
+        let mut ahead: Vec<&Entry> = self.open.values().filter(had).collect();
+        ahead.sort_by_key(|e| e.number);
+        let texts = ahead.iter().map(|e| (e.schema.as_str(), e.sql.as_str()));
+        texts.collect()
+    }
+
+    /// A physical table is called something else now.
+    pub fn renamed(&mut self, from: &Participant, to: &Participant) {
+        for entry in self.open.values_mut() {
+            entry.counts.retain(|(p, _)| p != to);
+            for (p, _) in entry.counts.iter_mut().filter(|(p, _)| p == from) {
+                p.clone_from(to);
+            }
+        }
+    }
+
+    /// A logical table is called something else from here on.
+    pub fn relabel(&mut self, from: &(String, String), to: &(String, String)) {
+        for (identity, mut entry) in std::mem::take(&mut self.open) {
+            let mut identity = identity;
+            if entry.tables.contains(from) {
+                let session = Session::in_schema(&entry.schema);
+                let (a, b) = (
+                    (from.0.as_str(), from.1.as_str()),
+                    (to.0.as_str(), to.1.as_str()),
+                );
+                let statement = Statement::parse(&entry.sql, session).with_table(a, b);
+                statement.sql().clone_into(&mut entry.sql);
+                identity = statement.identity();
+                for table in entry.tables.iter_mut().filter(|t| *t == from) {
+                    table.clone_from(to);
+                }
+            }
+            self.open.entry(identity).or_insert(entry);
+        }
     }
 
     /// Columns that a physical table calls by their new names already, while the logical table has the old ones: (old, new).
@@ -126,6 +259,28 @@ impl Pending {
         had.flat_map(|e| e.renamed.iter().cloned()).collect()
     }
 
+    /// Columns that `who` will get by statements that others have had: what its rows have in them then is what the first such
+    /// statement says, whatever others change of it.
+    #[must_use]
+    pub fn columns_to_come(&self, who: &Participant) -> Vec<Column> {
+        let behind = |e: &&Entry| !e.adds.is_empty() && e.count(who) < e.most();
+        let mut open: Vec<&Entry> = self.open.values().filter(behind).collect();
+        open.sort_by_key(|e| e.number);
+        let mut columns: Vec<Column> = Vec::new();
+        for entry in open {
+            let statement = Statement::parse(&entry.sql, Session::in_schema(&entry.schema));
+            let Kind::AlterTable(alter) = &statement.kind else {
+                continue;
+            };
+            for column in alter.new_columns() {
+                if !columns.iter().any(|c| same_name(&c.name, &column.name)) {
+                    columns.push(column.clone());
+                }
+            }
+        }
+        columns
+    }
+
     /// The statement that rows of this physical table come too early for: the table has had it, others have not, and when the
     /// last has it the logical statement will take all rows away, these too. Passing them on would lose them.
     #[must_use]
@@ -135,20 +290,41 @@ impl Pending {
         entry.map(|e| e.sql.as_str())
     }
 
-    /// For the status: `all` gives the physical tables of a logical one (schema, name), or all nodes for ("", "").
+    /// The same for values of a column: the table has had a statement that drops or renames it, and has it anew; or, for one
+    /// that the logical table does not have (`unknown`), a statement that adds it and that waits.
+    #[must_use]
+    pub fn values_would_be_lost(
+        &self,
+        who: &Participant,
+        column: &str,
+        unknown: bool,
+    ) -> Option<&str> {
+        let has = |columns: &[String]| columns.iter().any(|c| same_name(c, column));
+        let mut open = self.open.values();
+        let entry = open.find(|e| {
+            e.contract && e.count(who) > e.emitted && (has(&e.leaves) || (unknown && has(&e.adds)))
+        });
+        entry.map(|e| e.sql.as_str())
+    }
+
+    /// For the status: `all` gives the physical tables of a logical one (schema, name), or those of a database for (schema, "").
     #[must_use]
     pub fn statements(
         &self,
         all: &dyn Fn(&str, &str) -> Vec<Participant>,
     ) -> Vec<PendingStatement> {
         let statements = self.open.values().map(|entry| {
-            let mut everyone: Vec<Participant> =
-                (entry.tables.iter()).flat_map(|(s, t)| all(s, t)).collect();
-            if entry.tables.is_empty() {
-                everyone = all("", "");
-            }
-            let most = entry.counts.iter().map(|(_, n)| *n).max().unwrap_or(0);
-            let (have, missing) = everyone.into_iter().partition(|p| entry.count(p) == most);
+            let most = entry.most();
+            let mut everyone = entry.everyone(all);
+            let gone = entry
+                .counts
+                .iter()
+                .filter(|(p, _)| entry.drops && !everyone.contains(p));
+            let gone: Vec<Participant> = gone.map(|(p, _)| p.clone()).collect();
+            everyone.extend(gone);
+            let missing = entry.missing(everyone.clone());
+            everyone.retain(|p| !missing.contains(p));
+            let have = everyone;
             PendingStatement {
                 tables: entry
                     .tables
@@ -165,6 +341,20 @@ impl Pending {
         statements.collect()
     }
 
+    /// Texts of the statements that are not complete, without those that drop something: whoever has had these is gone.
+    pub fn texts(&self) -> impl Iterator<Item = &str> {
+        let open = self.open.values().filter(|e| !e.drops);
+        open.map(|e| e.sql.as_str())
+    }
+
+    /// Nodes are called something else now.
+    pub fn rename_nodes(&mut self, name: &dyn Fn(&str) -> String) {
+        let all = self.open.values_mut().flat_map(|e| &mut e.counts);
+        for (who, _) in all {
+            who.node = name(&who.node);
+        }
+    }
+
     /// How many statements are not complete.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -177,28 +367,35 @@ impl Pending {
         self.open.is_empty()
     }
 
-    /// Nodes or tables are gone for good: nobody waits for them any longer. Answers identities of statements that are due now
-    /// because of it; the caller emits them at the place of the removal.
+    /// Nodes or tables are gone for good: nobody waits for them any longer. Answers the statements (default database, text) that
+    /// are due now because of it; the caller emits them at the place of the removal. With `dropped` they are gone because
+    /// they were dropped: that they have had that statement is kept.
     pub fn forget(
         &mut self,
         gone: &dyn Fn(&Participant) -> bool,
+        dropped: bool,
         all: &dyn Fn(&str, &str) -> Vec<Participant>,
     ) -> Vec<(String, String)> {
         let mut due = Vec::new();
         self.open.retain(|_, entry| {
-            entry.counts.retain(|(p, _)| !gone(p));
-            let mut everyone: Vec<Participant> =
-                entry.tables.iter().flat_map(|(s, t)| all(s, t)).collect();
-            if entry.tables.is_empty() {
-                everyone = all("", "");
+            if dropped && entry.drops {
+                return true;
             }
+            let mut everyone = entry.everyone(all);
             everyone.retain(|p| !gone(p));
-            let least = everyone.iter().map(|p| entry.count(p)).min().unwrap_or(0);
+            let most = entry.most();
+            let missing = entry.missing(everyone.clone());
+            let least = match missing.iter().map(|p| entry.count(p)).min() {
+                Some(least) => Some(least),
+                None => (!everyone.is_empty()).then_some(most),
+            };
+            // With nobody left, what some have had all have had.
+            let least = least.unwrap_or(most);
+            entry.counts.retain(|(p, _)| !gone(p));
             if least > entry.emitted {
                 due.push((entry.schema.clone(), entry.sql.clone()));
                 entry.emitted = least;
             }
-            let most = entry.counts.iter().map(|(_, n)| *n).max().unwrap_or(0);
             least < most
         });
         due
@@ -206,12 +403,21 @@ impl Pending {
 }
 
 impl Entry {
-    fn new(unit: &Unit, contract: bool, since: u64) -> Self {
+    fn new(unit: &Unit, number: u64, since: u64) -> Self {
         let kind = &unit.statement.kind;
+        let (adds, leaves) = match kind {
+            Kind::AlterTable(alter) => (alter.touched_columns(), alter.left_columns()),
+            _ => Default::default(),
+        };
         Self {
+            adds,
+            leaves,
+            number,
             schema: unit.statement.default_schema().to_owned(),
             sql: unit.statement.sql().to_owned(),
-            contract,
+            database: unit.statement.about().to_owned(),
+            drops: matches!(kind, Kind::DropTable { .. } | Kind::DropDatabase(_)),
+            contract: unit.effect != Effect::Expand,
             removes_rows: match kind {
                 Kind::Truncate(_) | Kind::DropTable { .. } | Kind::DropDatabase(_) => true,
                 Kind::AlterTable(alter) => alter.takes_rows(),
@@ -223,8 +429,44 @@ impl Entry {
                 _ => Vec::new(),
             },
             counts: Vec::new(),
+            presumed: Vec::new(),
             emitted: 0,
             since,
+        }
+    }
+
+    /// How often those have had it that have had it most often.
+    fn most(&self) -> u64 {
+        self.counts.iter().map(|(_, n)| *n).max().unwrap_or(0)
+    }
+
+    fn everyone(&self, all: &dyn Fn(&str, &str) -> Vec<Participant>) -> Vec<Participant> {
+        if self.tables.is_empty() {
+            return all(&self.database, "");
+        }
+        self.tables.iter().flat_map(|(s, t)| all(s, t)).collect()
+    }
+
+    /// Who of these has not had it as often as others.
+    fn missing(&self, everyone: Vec<Participant>) -> Vec<Participant> {
+        let most = self.most();
+        let fewer = everyone.into_iter().filter(|p| self.count(p) < most);
+        fewer.collect()
+    }
+
+    /// Whether it says something of one of these columns.
+    fn touches(&self, columns: &[String]) -> bool {
+        let mut own = self.adds.iter().chain(&self.leaves);
+        own.any(|a| columns.iter().any(|b| same_name(a, b)))
+    }
+
+    /// `who` counts as having had it.
+    fn presume(&mut self, who: &Participant, tentative: bool) {
+        let most = self.most();
+        self.counts.retain(|(p, _)| p != who);
+        self.counts.push((who.clone(), most));
+        if tentative {
+            self.presumed.push(who.clone());
         }
     }
 
@@ -251,20 +493,9 @@ impl Entry {
     }
 }
 
-fn participant(unit: &Unit, node: &str) -> Participant {
-    let physical = unit.targets.first().map(|t| t.physical.clone());
-    let (schema, table) = physical.unwrap_or_default();
-    Participant {
-        node: node.to_owned(),
-        schema,
-        table,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ddl::{Session, Statement};
     use crate::route::{NameCase, RouteRule, Routes};
 
     fn routes() -> Routes {
@@ -308,7 +539,7 @@ mod tests {
     fn run(pending: &mut Pending, order: [(&str, u32); 4], sql: &str) -> Vec<Verdict> {
         let each = order
             .into_iter()
-            .map(|(node, table)| pending.observe(&unit(table, sql), node, &all(), 7));
+            .map(|(node, table)| pending.observe(&unit(table, sql), &who(node, table), &all(), 7));
         each.collect()
     }
 
@@ -341,7 +572,7 @@ mod tests {
             "ALTER TABLE # ADD c INT",
             "ALTER TABLE # DROP c",
         );
-        let mut see = |table, node, sql| p.observe(&unit(table, sql), node, &all(), 1);
+        let mut see = |table, node, sql| p.observe(&unit(table, sql), &who(node, table), &all(), 1);
         let steps = [
             (1, "dn1", add, Emit),
             (1, "dn1", drop, Wait),
@@ -363,11 +594,11 @@ mod tests {
         let mut p = Pending::default();
         p.observe(
             &unit(1, "ALTER TABLE # RENAME COLUMN a TO b"),
-            "dn1",
+            &who("dn1", 1),
             &all(),
             5,
         );
-        p.observe(&unit(3, "TRUNCATE #"), "dn2", &all(), 6);
+        p.observe(&unit(3, "TRUNCATE #"), &who("dn2", 3), &all(), 6);
         let json = serde_json::to_string(&p).unwrap();
         let mut p: Pending = serde_json::from_str(&json).unwrap();
         let stuck = p.statements(&|_, _| all());
@@ -393,23 +624,84 @@ mod tests {
         assert!(p.rows_would_be_lost(&who("dn1", 1)).is_none());
         // The others are gone for good: what waited for them is due.
         let gone = |x: &Participant| *x != who("dn2", 3);
-        let due = p.forget(&gone, &|_, _| all());
+        let due = p.forget(&gone, false, &|_, _| all());
         assert_eq!(due.len(), 1);
         assert!(due[0].1.contains("TRUNCATE"));
     }
 
     #[test]
-    fn copies_are_taken_from_one_and_local_statements_dropped() {
+    fn a_new_part_has_had_what_its_definition_shows() {
+        let table = |columns: &str| {
+            let sql = format!("CREATE TABLE t_9 (id INT PRIMARY KEY{columns})");
+            let statement = Statement::parse(&sql, Session::in_schema("s_1"));
+            match &statement.kind {
+                Kind::CreateTable(create) => create.table(crate::Collation::DEFAULT).unwrap(),
+                other => panic!("{other:?}"),
+            }
+        };
+        let logical = ("s".to_owned(), "t".to_owned());
+        let new = who("dn1", 9);
+        let everyone = || [all(), vec![new.clone()]].concat();
+        let (add, drop) = ("ALTER TABLE # ADD c INT", "ALTER TABLE # DROP c");
+        for (columns, had) in [(", c INT", 1), ("", 2)] {
+            let mut p = Pending::default();
+            p.observe(&unit(1, add), &who("dn1", 1), &all(), 1);
+            p.observe(&unit(1, drop), &who("dn1", 1), &all(), 2);
+            p.born(&new, &logical, &table(columns));
+            let missing = p.statements(&|_, _| everyone()).into_iter();
+            let missing = missing.filter(|s| !s.missing.contains(&new)).count();
+            assert_eq!(missing, had, "{columns}");
+        }
+        // It adds the column, so it had neither.
         let mut p = Pending::default();
-        let statement = Statement::parse("DROP TABLE city", Session::in_schema("s_1"));
-        let units = statement
-            .units(&routes(), NameCase::Exact, &|_, _| None)
-            .unwrap();
-        assert_eq!(p.observe(&units[0], "dn1", &[], 1), Verdict::Emit);
+        p.observe(&unit(1, add), &who("dn1", 1), &all(), 1);
+        p.observe(&unit(1, drop), &who("dn1", 1), &all(), 2);
+        p.born(&new, &logical, &table(""));
+        p.came(&new, &["C".to_owned()]);
+        assert!(p.is_behind(&unit(1, add).identity, &new));
+        assert!(p.is_behind(&unit(1, drop).identity, &new));
+        assert_eq!(p.columns_to_come(&new)[0].name, "c");
+        // A key on a column that is called something else now.
+        let mut p = Pending::default();
+        p.observe(
+            &unit(1, "ALTER TABLE # ADD KEY k (a)"),
+            &who("dn1", 1),
+            &all(),
+            1,
+        );
+        p.observe(
+            &unit(1, "ALTER TABLE # RENAME COLUMN a TO b"),
+            &who("dn1", 1),
+            &all(),
+            2,
+        );
+        let mut other = p.clone();
+        p.born(&new, &logical, &table(", b INT, KEY k (b)"));
+        assert_eq!(p.renamed_columns(&new).len(), 1);
+        assert!(
+            p.statements(&|_, _| everyone())
+                .iter()
+                .all(|s| !s.missing.contains(&new))
+        );
+        other.born(&new, &logical, &table(", a INT"));
+        assert!(
+            other
+                .statements(&|_, _| everyone())
+                .iter()
+                .all(|s| s.missing.contains(&new))
+        );
+    }
+
+    #[test]
+    fn local_statements_are_dropped() {
+        let mut p = Pending::default();
         let grant = Statement::parse("GRANT SELECT ON *.* TO a", Session::in_schema(""));
         let units = grant
             .units(&routes(), NameCase::Exact, &|_, _| None)
             .unwrap();
-        assert_eq!(p.observe(&units[0], "dn1", &[], 1), Verdict::Dropped);
+        assert_eq!(
+            p.observe(&units[0], &who("dn1", 1), &[], 1),
+            Verdict::Dropped
+        );
     }
 }

@@ -9,7 +9,7 @@ use super::column::ColumnDef;
 use super::create::{Constraint, TableOptions};
 use super::reader::{NameRef, NameRole, Reader};
 use crate::charset::{Charset, Collation};
-use crate::table::{Check, DefaultValue, ForeignKey, Key, Position};
+use crate::table::{Check, Column, DefaultValue, ForeignKey, Key, KeyPartOf, Position};
 
 /// One action of an `ALTER TABLE`.
 #[derive(Clone, Debug, PartialEq)]
@@ -77,6 +77,69 @@ impl AlterTable {
             _ => None,
         });
         renamed.collect()
+    }
+
+    /// Columns that it adds, or gives another definition.
+    #[must_use]
+    pub fn added_columns(&self) -> Vec<String> {
+        let added = self.items.iter().flat_map(|item| match &item.action {
+            AlterAction::AddColumns(columns) => columns
+                .iter()
+                .map(|(def, _)| def.column.name.clone())
+                .collect(),
+            AlterAction::ChangeColumn(_, def, _) => vec![def.column.name.clone()],
+            _ => Vec::new(),
+        });
+        added.collect()
+    }
+
+    /// The columns that it adds.
+    pub(crate) fn new_columns(&self) -> impl Iterator<Item = &Column> {
+        let added = self.items.iter().filter_map(|item| match &item.action {
+            AlterAction::AddColumns(columns) => Some(columns),
+            _ => None,
+        });
+        added.flatten().map(|(def, _)| &def.column)
+    }
+
+    /// All columns that it says something of, by their names behind it.
+    pub(crate) fn touched_columns(&self) -> Vec<String> {
+        let mut all = self.added_columns();
+        for item in &self.items {
+            match &item.action {
+                AlterAction::RenameColumn(_, to) => all.push(to.clone()),
+                AlterAction::AddKey(key) => {
+                    all.extend(key.parts.iter().filter_map(|part| match &part.what {
+                        KeyPartOf::Column(column) => Some(column.clone()),
+                        KeyPartOf::Expression(_) => None,
+                    }));
+                }
+                _ => {}
+            }
+        }
+        all
+    }
+
+    /// Columns that are not there behind it under the name that they have before.
+    #[must_use]
+    pub fn left_columns(&self) -> Vec<String> {
+        let dropped = self.items.iter().filter_map(|item| match &item.action {
+            AlterAction::DropColumn(name) => Some(name.clone()),
+            _ => None,
+        });
+        let renamed = self.renamed_columns().into_iter().map(|(from, _)| from);
+        dropped.chain(renamed).collect()
+    }
+
+    /// Whether it only adds columns and changes their definitions.
+    pub(crate) fn is_about_columns(&self) -> bool {
+        let about = |item: &AlterItem| {
+            matches!(
+                item.action,
+                AlterAction::AddColumns(_) | AlterAction::ChangeColumn(..)
+            )
+        };
+        self.items.iter().all(about) && self.renamed_columns().is_empty()
     }
 
     /// Whether it takes rows away: it drops, truncates or exchanges partitions.

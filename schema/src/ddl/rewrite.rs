@@ -258,7 +258,7 @@ impl<'a> Rewrite<'a> {
             } else {
                 Vec::new()
             };
-            self.made(&sql, targets)
+            self.made(&sql, targets).about(s.resolve(name).0)
         });
         units.collect()
     }

@@ -13,7 +13,7 @@ use super::rewrite::Rewrite;
 use super::statement::{Kind, Session, Statement};
 use crate::lex::{TokenKind, quote_name, unquote_name};
 use crate::route::{NameCase, Routes};
-use crate::table::Table;
+use crate::table::{Table, same_name};
 
 /// A physical table and the logical one it belongs to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +37,8 @@ pub struct Unit {
     pub identity: String,
     /// The tables it changes; empty for databases, accounts and the like.
     pub targets: Vec<UnitTarget>,
+    /// The database on the node that it is about when it changes no table: its own, that of a view or of a stored program.
+    pub schema: String,
 }
 
 /// Why a statement cannot be carried over to the logical tables.
@@ -97,9 +99,40 @@ impl Statement {
         table: &dyn Fn(&str, &str) -> Option<&'t Table>,
     ) -> Result<Vec<Unit>, DdlProblem> {
         let effect = self.effect(None);
-        if matches!(effect, Effect::NodeLocal | Effect::Account) {
+        if effect == Effect::NodeLocal || effect == Effect::Account {
             return Ok(vec![Unit::new(self.clone(), effect, Vec::new())]);
         }
+        let mut units = self.units_of_tables(routes, case, table)?;
+        let about = self.about();
+        for unit in units.iter_mut().filter(|u| u.schema.is_empty()) {
+            about.clone_into(&mut unit.schema);
+        }
+        Ok(units)
+    }
+
+    /// The database it is about when it changes no table.
+    pub(crate) fn about(&self) -> &str {
+        match &self.kind {
+            Kind::CreateDatabase(name, ..)
+            | Kind::AlterDatabase(name, _)
+            | Kind::DropDatabase(name)
+                if !name.is_empty() =>
+            {
+                name
+            }
+            _ => match self.names_as(NameRole::Program).next() {
+                Some(name) => self.resolve(name).0,
+                None => &self.schema,
+            },
+        }
+    }
+
+    fn units_of_tables<'t>(
+        &self,
+        routes: &Routes,
+        case: NameCase,
+        table: &dyn Fn(&str, &str) -> Option<&'t Table>,
+    ) -> Result<Vec<Unit>, DdlProblem> {
         let old = self.names_as(NameRole::Target).next();
         let old = old.map(|n| self.resolve(n)).and_then(|(s, t)| table(s, t));
         if routes.is_identity() {
@@ -156,7 +189,8 @@ impl Statement {
         out
     }
 
-    /// How many tokens from here do not make two statements different: `IF [NOT] EXISTS`, `AUTO_INCREMENT = n`.
+    /// How many tokens from here do not make two statements different: `IF [NOT] EXISTS`, `AUTO_INCREMENT = n`, the word
+    /// `COLUMN` where it may be left out.
     fn meaningless(&self, at: usize) -> Option<usize> {
         let word = |n: usize| match self.lexed.tokens.get(at + n) {
             Some(t) if t.kind == TokenKind::Word => t.of(&self.sql).to_ascii_uppercase(),
@@ -166,11 +200,50 @@ impl Statement {
         };
         let words = [word(0), word(1), word(2)];
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let before = at.checked_sub(1).and_then(|at| self.lexed.tokens.get(at));
+        let before = before.map_or(String::new(), |t| t.of(&self.sql).to_ascii_uppercase());
+        if words.first() == Some(&"COLUMN")
+            && matches!(self.kind, Kind::AlterTable(_))
+            && matches!(
+                before.as_str(),
+                "ADD" | "DROP" | "MODIFY" | "CHANGE" | "ALTER"
+            )
+        {
+            return Some(1);
+        }
         match words.as_slice() {
             ["IF", "NOT", "EXISTS"] | ["AUTO_INCREMENT", "=", "1"] => Some(3),
             ["IF", "EXISTS", _] | ["AUTO_INCREMENT", "1", _] => Some(2),
             _ => None,
         }
+    }
+
+    /// The statement with another table in the place of one; a new name that it gives a table stays.
+    pub(crate) fn with_table(&self, from: (&str, &str), to: (&str, &str)) -> Self {
+        let named = self.names.iter().filter(|n| n.role != NameRole::NewName);
+        let edits = named.filter(|n| self.resolve(n) == from).map(|name| {
+            let text = format!("{}.{}", quote_name(to.0), quote_name(to.1));
+            (self.bytes(&name.tokens), text)
+        });
+        self.edited(edits.collect(), &self.schema, self.mode)
+    }
+
+    /// The statement with columns called something else: (from, to). Words that are names of tables stay.
+    pub(crate) fn with_columns(&self, names: &[(String, String)]) -> Self {
+        let mut edits = Vec::new();
+        for (at, token) in self.lexed.tokens.iter().enumerate() {
+            if !matches!(token.kind, TokenKind::Word | TokenKind::Quoted)
+                || self.names.iter().any(|n| n.tokens.contains(&at))
+            {
+                continue;
+            }
+            let name = unquote_name(token.of(&self.sql));
+            let found = names.iter().find(|(from, _)| same_name(from, &name));
+            if let Some((_, to)) = found {
+                edits.push((token.range(), quote_name(to)));
+            }
+        }
+        self.edited(edits, &self.schema, self.mode)
     }
 
     /// The statement with some bytes replaced, read anew.
@@ -240,9 +313,29 @@ impl Unit {
     pub(super) fn new(statement: Statement, effect: Effect, targets: Vec<UnitTarget>) -> Self {
         Self {
             identity: statement.identity(),
+            schema: String::new(),
             statement,
             effect,
             targets,
         }
+    }
+
+    /// The same about another logical table.
+    pub(crate) fn with_table(mut self, from: &(String, String), to: &(String, String)) -> Self {
+        let (a, b) = (
+            (from.0.as_str(), from.1.as_str()),
+            (to.0.as_str(), to.1.as_str()),
+        );
+        self.statement = self.statement.with_table(a, b);
+        self.identity = self.statement.identity();
+        for target in self.targets.iter_mut().filter(|t| t.logical == *from) {
+            target.logical.clone_from(to);
+        }
+        self
+    }
+
+    pub(super) fn about(mut self, schema: &str) -> Self {
+        schema.clone_into(&mut self.schema);
+        self
     }
 }

@@ -4,6 +4,7 @@
 //! change, and its `SHOW CREATE TABLE` text as MySQL writes it.
 
 mod alter;
+mod done;
 mod show;
 mod types;
 
@@ -239,6 +240,23 @@ impl Table {
     #[must_use]
     pub fn column(&self, name: &str) -> Option<&Column> {
         self.columns.get(self.column_index(name)?)
+    }
+
+    /// Gives the table a primary key of these columns (places, and lengths of prefixes or 0), if there are any.
+    pub fn set_primary_key(&mut self, columns: &[(u32, u32)]) {
+        self.keys.retain(|k| k.kind != KeyKind::Primary);
+        let mut key = Key::new(KeyKind::Primary, "PRIMARY".to_owned());
+        for (at, prefix) in columns {
+            let column = self.columns.get(*at as usize);
+            key.parts.extend(column.map(|c| KeyPart {
+                what: KeyPartOf::Column(c.name.clone()),
+                prefix: (*prefix > 0).then_some(*prefix),
+                descending: false,
+            }));
+        }
+        if !key.parts.is_empty() {
+            self.keys.insert(0, key);
+        }
     }
 
     /// The primary key.

@@ -1,0 +1,139 @@
+//! Parts that are ahead of the logical table.
+//!
+//! In: statements that a part has had and downstream has not. Out: what its next statement means to the logical table: whether
+//! that is so already, when it can be written, and with which names.
+
+use super::{ClusterSchema, Name};
+use crate::ddl::{AlterTable, Effect, Kind, Session, Statement, Unit};
+use crate::pending::Participant;
+use crate::table::{Column, Table};
+
+/// Columns that a part calls otherwise, (there, downstream); `None` when it has given them other definitions, too.
+type Names = Option<Vec<(String, String)>>;
+
+impl ClusterSchema {
+    /// Whether the logical table is what a unit makes of it; for a part that is ahead, what it will be once downstream has had
+    /// what the part has.
+    pub(super) fn is_satisfied(&self, unit: &Unit, who: &Participant) -> bool {
+        if let Kind::AlterTable(alter) = &unit.statement.kind
+            && let Some((table, _)) = self.ahead(who, &unit.statement, alter)
+        {
+            return table.has_had(alter);
+        }
+        self.logical.is_satisfied(&unit.statement)
+    }
+
+    /// The logical table as this part has it already, and the columns that it calls otherwise; `None` when it is not ahead.
+    fn ahead(
+        &self,
+        who: &Participant,
+        statement: &Statement,
+        alter: &AlterTable,
+    ) -> Option<(Table, Names)> {
+        let waiting = self.pending.ahead(who);
+        if waiting.is_empty() {
+            return None;
+        }
+        let mut table = self.logical_table(statement, alter)?.clone();
+        let mut names = Some(Vec::new());
+        for (schema, sql) in waiting {
+            let waiting = Statement::parse(sql, Session::in_schema(schema));
+            let Kind::AlterTable(alter) = &waiting.kind else {
+                continue;
+            };
+            table = table.altered(alter).unwrap_or(table);
+            let renamed = alter.renamed_columns().into_iter();
+            // With another definition, too, the two would undo each other.
+            match alter.added_columns().is_empty() {
+                true => names
+                    .iter_mut()
+                    .for_each(|all| all.extend(renamed.clone().map(|(from, to)| (to, from)))),
+                false => names = None,
+            }
+        }
+        Some((table, names))
+    }
+
+    fn logical_table(&self, statement: &Statement, alter: &AlterTable) -> Option<&Table> {
+        let (schema, name) = statement.resolve(&alter.name);
+        self.logical.table(schema, name, u64::MAX)
+    }
+
+    /// A statement that would be written with the first part, and that the logical table cannot have yet because it speaks of
+    /// columns as the part calls them: it gets their names downstream where that says the same, else it waits as those do.
+    pub(super) fn behind_what_waits(&self, mut unit: Unit, who: &Participant) -> Unit {
+        let Kind::AlterTable(alter) = &unit.statement.kind else {
+            return unit;
+        };
+        if unit.effect != Effect::Expand {
+            return unit;
+        }
+        let Some((ahead, names)) = self.ahead(who, &unit.statement, alter) else {
+            return unit;
+        };
+        let Some(table) = self.logical_table(&unit.statement, alter) else {
+            return unit;
+        };
+        if table.altered(alter).is_ok() {
+            return unit;
+        }
+        let renamed = names.and_then(|names| same_with(&unit.statement, table, &ahead, &names));
+        match renamed {
+            Some(statement) => unit.statement = statement,
+            None => unit.effect = Effect::Contract,
+        }
+        unit
+    }
+
+    /// The statement that keeps values of a column from being carried over, and that column.
+    pub(super) fn lost_column(
+        &self,
+        who: &Participant,
+        columns: &[Column],
+        cut: &[String],
+    ) -> Option<(String, String)> {
+        columns.iter().find_map(|column| {
+            let unknown = cut.contains(&column.name);
+            let statement = self
+                .pending
+                .values_would_be_lost(who, &column.name, unknown)?;
+            Some((column.name.clone(), statement.to_owned()))
+        })
+    }
+
+    /// The logical table of an `ALTER TABLE` that is written.
+    pub(super) fn altered_name(statement: &Statement, alter: &AlterTable) -> Name {
+        let (schema, table) = statement.resolve(&alter.name);
+        (schema.to_owned(), table.to_owned())
+    }
+}
+
+/// The statement with other names of columns, if it makes of the logical table what the original makes of the part.
+fn same_with(
+    statement: &Statement,
+    table: &Table,
+    ahead: &Table,
+    names: &[(String, String)],
+) -> Option<Statement> {
+    let Kind::AlterTable(original) = &statement.kind else {
+        return None;
+    };
+    if names.is_empty() || !original.is_about_columns() {
+        return None;
+    }
+    let renamed = statement.with_columns(names);
+    let Kind::AlterTable(alter) = &renamed.kind else {
+        return None;
+    };
+    let (there, here) = (ahead.altered(original).ok()?, table.altered(alter).ok()?);
+    let (old, new) = (original.added_columns(), alter.added_columns());
+    let mut pairs = old.iter().zip(&new);
+    let same = |(old, new): (&String, &String)| {
+        let column = here.column(new).map(|column| Column {
+            name: old.clone(),
+            ..column.clone()
+        });
+        column.as_ref() == there.column(old)
+    };
+    (old.len() == new.len() && pairs.all(same)).then_some(renamed)
+}

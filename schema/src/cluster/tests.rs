@@ -1,0 +1,428 @@
+//! Stories of clusters.
+
+use tributary_flow::OrderKey;
+
+use super::*;
+use crate::ddl::DdlProblem;
+use crate::reshape::Layout;
+use crate::route::RouteRule;
+
+struct Story {
+    schema: ClusterSchema,
+    gno: u64,
+    pairs: BTreeMap<Vec<u8>, Vec<u8>>,
+}
+
+fn rules(routes: &[RouteRule]) -> SchemaRules {
+    SchemaRules {
+        routes: Arc::new(Routes::compile(routes).unwrap()),
+        accounts: false,
+    }
+}
+
+fn map(from: &str, to: &str) -> RouteRule {
+    RouteRule::Map {
+        from: from.to_owned(),
+        to: to.to_owned(),
+    }
+}
+
+impl Story {
+    fn new(routes: &[RouteRule], nodes: &[&str]) -> Self {
+        let mut schema = ClusterSchema::new(rules(routes), nodes.iter().copied());
+        nodes.iter().for_each(|n| schema.begins(n));
+        Self {
+            schema,
+            gno: 0,
+            pairs: BTreeMap::new(),
+        }
+    }
+
+    fn at(&self) -> Moment {
+        Moment {
+            gno: self.gno + 1,
+            key: OrderKey::MIN.into(),
+            commit_time: self.gno,
+        }
+    }
+
+    fn try_ddl(&mut self, node: &str, schema: &str, sql: &str) -> Result<Vec<String>, DdlProblem> {
+        let source = SourceStatement {
+            node,
+            schema,
+            sql,
+            sql_mode: 0,
+            server_collation: Some(255),
+        };
+        let out = self.schema.statement(&source, self.at())?;
+        self.gno += out.len() as u64;
+        self.restart();
+        Ok(out.into_iter().map(|e| e.sql).collect())
+    }
+
+    fn ddl(&mut self, node: &str, schema: &str, sql: &str) -> Vec<String> {
+        self.try_ddl(node, schema, sql).unwrap()
+    }
+
+    /// Everything is stored, and read again: nothing changes by it.
+    fn restart(&mut self) {
+        for (key, value) in self.schema.take_writes() {
+            match value {
+                Some(value) => self.pairs.insert(key, value),
+                None => self.pairs.remove(&key),
+            };
+        }
+        let pairs: Vec<_> = self.pairs.clone().into_iter().collect();
+        let nodes: Vec<String> = self.schema.nodes.keys().cloned().collect();
+        let nodes = nodes.iter().map(String::as_str);
+        let again = ClusterSchema::restore(self.schema.rules.clone(), nodes, &pairs).unwrap();
+        assert_eq!(again.pending, self.schema.pending);
+        assert_eq!(again.parts, self.schema.parts);
+        assert_eq!(again.aliases, self.schema.aliases);
+        assert_eq!(again.copies, self.schema.copies);
+        assert_eq!(again.logical, self.schema.logical);
+        assert_eq!(stored_history(&pairs).unwrap(), self.schema.logical);
+        for (name, node) in &self.schema.nodes {
+            let (a, b) = (&node.catalog, &again.nodes[name].catalog);
+            assert!(a.objects(u64::MAX).eq(b.objects(u64::MAX)), "{name}");
+            assert!(a.schemas(u64::MAX).eq(b.schemas(u64::MAX)), "{name}");
+        }
+        self.schema = again;
+    }
+
+    /// What becomes of the rows of a node's table as it is now.
+    fn target(&mut self, node: &str, schema: &str, table: &str) -> Result<Target, RowsProblem> {
+        let physical = self.schema.physical(node, schema, table).unwrap();
+        let layout = Layout::of_table(physical);
+        let body = layout.table_map(7, 1, schema.as_bytes(), table.as_bytes());
+        let at = self.at();
+        let map = tributary_binlog::TableMap::parse(&body).unwrap();
+        self.schema.target(node, &map, at)
+    }
+
+    fn logical(&self, schema: &str, table: &str) -> String {
+        let table = self.schema.history().table(schema, table, u64::MAX);
+        table.unwrap().show_create()
+    }
+}
+
+const NONE: [&str; 0] = [];
+
+fn sharded() -> Story {
+    let routes = [
+        map("s_*.t_*", "s.t"),
+        RouteRule::Ignore {
+            from: "tmp_*".into(),
+        },
+    ];
+    let mut story = Story::new(&routes, &["dn1", "dn2"]);
+    assert_eq!(
+        story.ddl("dn1", "", "CREATE DATABASE s_1"),
+        ["CREATE DATABASE `s`"]
+    );
+    assert_eq!(story.ddl("dn2", "", "CREATE DATABASE s_2"), NONE);
+    let create = |n: u32| format!("CREATE TABLE t_{n} (id INT PRIMARY KEY, v VARCHAR(10))");
+    let first = story.ddl("dn2", "s_2", &create(3));
+    assert_eq!(
+        first,
+        ["CREATE TABLE `t` (id INT PRIMARY KEY, v VARCHAR(10))"]
+    );
+    for (node, schema, n) in [("dn1", "s_1", 1), ("dn1", "s_1", 2), ("dn2", "s_2", 4)] {
+        assert_eq!(story.ddl(node, schema, &create(n)), NONE);
+    }
+    assert_eq!(
+        story.schema.waiting_len(),
+        0,
+        "{:?}",
+        story.schema.waiting()
+    );
+    story
+}
+
+#[test]
+fn four_tables_are_one_and_change_one_by_one() {
+    let mut s = sharded();
+    assert!(
+        matches!(s.target("dn1", "s_1", "t_1"), Ok(Target::Into(into)) if into.plan.is_none()
+        && into.schema == b"s" && into.table == b"t")
+    );
+    assert_eq!(
+        s.ddl("dn1", "s_1", "ALTER TABLE t_1 ADD c INT DEFAULT 5"),
+        ["ALTER TABLE `t` ADD c INT DEFAULT 5"]
+    );
+    // Rows of those that have it are as they are, those of the others are filled.
+    for (node, schema, table, filled) in [("dn1", "s_1", "t_1", 0), ("dn2", "s_2", "t_3", 1)] {
+        let Ok(Target::Into(into)) = s.target(node, schema, table) else {
+            panic!("{table}");
+        };
+        let plan = into.plan.as_ref().map_or(0, |p| p.filled_columns().count());
+        assert_eq!(plan, filled, "{table}");
+    }
+    let waiting = s.schema.waiting();
+    assert_eq!(
+        (
+            waiting.len(),
+            waiting[0].have.len(),
+            waiting[0].missing.len()
+        ),
+        (1, 1, 3)
+    );
+    assert!(waiting[0].emitted);
+    for (node, schema, n) in [("dn2", "s_2", 3), ("dn1", "s_1", 2), ("dn2", "s_2", 4)] {
+        assert_eq!(
+            s.ddl(
+                node,
+                schema,
+                &format!("ALTER TABLE t_{n} ADD c INT DEFAULT 5")
+            ),
+            NONE
+        );
+    }
+    assert_eq!(s.schema.waiting_len(), 0);
+    // The other way round: the last has it first.
+    for (node, schema, n) in [("dn2", "s_2", 3), ("dn1", "s_1", 2), ("dn2", "s_2", 4)] {
+        assert_eq!(
+            s.ddl(node, schema, &format!("alter table `t_{n}` drop column c")),
+            NONE
+        );
+    }
+    let last = s.ddl("dn1", "s_1", "ALTER TABLE s_1.t_1 DROP c");
+    assert_eq!(last, ["ALTER TABLE `s`.`t` DROP c"]);
+    assert!(!s.logical("s", "t").contains("`c`"));
+}
+
+#[test]
+fn a_part_that_is_made_later_is_not_waited_for() {
+    let mut s = sharded();
+    assert_eq!(s.ddl("dn1", "s_1", "ALTER TABLE t_1 ADD c INT").len(), 1);
+    assert_eq!(s.ddl("dn2", "s_2", "ALTER TABLE t_3 DROP v"), NONE);
+    let new = "CREATE TABLE t_5 (id INT PRIMARY KEY, c INT)";
+    assert_eq!(s.ddl("dn1", "s_1", new), NONE);
+    for (node, schema, n) in [("dn1", "s_1", 2), ("dn2", "s_2", 3), ("dn2", "s_2", 4)] {
+        assert_eq!(
+            s.ddl(node, schema, &format!("ALTER TABLE t_{n} ADD c INT")),
+            NONE
+        );
+    }
+    assert_eq!(s.schema.waiting_len(), 1, "{:?}", s.schema.waiting());
+    assert_eq!(s.ddl("dn1", "s_1", "ALTER TABLE t_1 DROP v"), NONE);
+    assert_eq!(s.ddl("dn2", "s_2", "ALTER TABLE t_4 DROP v"), NONE);
+    // The one that has not had it goes: what waits for it is due.
+    assert_eq!(
+        s.ddl("dn1", "s_1", "DROP TABLE t_2"),
+        ["ALTER TABLE `t` DROP v"]
+    );
+    let waiting = s.schema.waiting();
+    assert_eq!(waiting.len(), 1);
+    assert_eq!(waiting[0].statement, "DROP TABLE `t`");
+    assert_eq!((waiting[0].have.len(), waiting[0].missing.len()), (1, 4));
+    for (node, schema, n) in [("dn1", "s_1", 1), ("dn1", "s_1", 5), ("dn2", "s_2", 3)] {
+        assert_eq!(s.ddl(node, schema, &format!("DROP TABLE t_{n}")), NONE);
+    }
+    assert_eq!(s.ddl("dn2", "s_2", "DROP TABLE t_4"), ["DROP TABLE `t`"]);
+    assert_eq!(s.schema.waiting_len(), 0, "{:?}", s.schema.waiting());
+}
+
+#[test]
+fn a_database_is_dropped_with_its_last_part() {
+    let mut s = sharded();
+    assert_eq!(s.ddl("dn1", "", "DROP DATABASE s_1"), NONE);
+    assert_eq!(s.ddl("dn2", "", "DROP DATABASE s_2"), ["DROP DATABASE `s`"]);
+    assert_eq!(s.schema.waiting_len(), 0, "{:?}", s.schema.waiting());
+    assert_eq!(s.schema.history().objects(u64::MAX).count(), 0);
+}
+
+#[test]
+fn rows_that_a_truncate_would_take_halt_by_name() {
+    let mut s = sharded();
+    assert_eq!(s.ddl("dn1", "s_1", "TRUNCATE t_1"), NONE);
+    assert!(s.target("dn2", "s_2", "t_3").is_ok());
+    let error = s.target("dn1", "s_1", "t_1").unwrap_err();
+    assert!(error.to_string().contains("TRUNCATE `t`"), "{error}");
+    assert_eq!(s.ddl("dn1", "s_1", "TRUNCATE t_2"), NONE);
+    assert_eq!(s.ddl("dn2", "s_2", "TRUNCATE t_3"), NONE);
+    assert_eq!(s.ddl("dn2", "s_2", "TRUNCATE t_4"), ["TRUNCATE `t`"]);
+    assert!(s.target("dn1", "s_1", "t_1").is_ok());
+}
+
+#[test]
+fn a_table_with_a_new_name_keeps_its_rows() {
+    let mut s = Story::new(&[], &["dn1", "dn2"]);
+    s.ddl("dn1", "", "CREATE DATABASE s");
+    s.ddl("dn2", "", "CREATE DATABASE s");
+    s.ddl("dn1", "s", "CREATE TABLE a (id INT PRIMARY KEY)");
+    s.ddl("dn2", "s", "CREATE TABLE a (id INT PRIMARY KEY)");
+    assert!(matches!(s.target("dn1", "s", "a"), Ok(Target::Same)));
+    assert_eq!(s.ddl("dn1", "s", "RENAME TABLE a TO b"), NONE);
+    assert!(matches!(s.target("dn1", "s", "b"), Ok(Target::Into(into)) if into.table == b"a"));
+    assert!(matches!(s.target("dn2", "s", "a"), Ok(Target::Same)));
+    assert_eq!(
+        s.ddl("dn2", "s", "RENAME TABLE a TO b"),
+        ["RENAME TABLE a TO b"]
+    );
+    assert!(matches!(s.target("dn1", "s", "b"), Ok(Target::Same)));
+    assert!(matches!(s.target("dn2", "s", "b"), Ok(Target::Same)));
+    assert!(s.schema.aliases.is_empty());
+    // Changed and renamed again under the new name, before the other has it.
+    assert_eq!(s.ddl("dn1", "s", "RENAME TABLE b TO b2"), NONE);
+    assert_eq!(
+        s.ddl("dn1", "s", "ALTER TABLE b2 ADD n INT"),
+        ["ALTER TABLE `s`.`b` ADD n INT"]
+    );
+    assert_eq!(s.ddl("dn1", "s", "RENAME TABLE b2 TO b3"), NONE);
+    assert!(matches!(s.target("dn1", "s", "b3"), Ok(Target::Into(into)) if into.table == b"b"));
+    assert_eq!(
+        s.ddl("dn2", "s", "RENAME TABLE b TO b2"),
+        ["RENAME TABLE b TO b2"]
+    );
+    assert!(matches!(s.target("dn1", "s", "b3"), Ok(Target::Into(into)) if into.table == b"b2"));
+    assert_eq!(s.ddl("dn2", "s", "ALTER TABLE b2 ADD n INT"), NONE);
+    assert_eq!(s.ddl("dn2", "s", "RENAME TABLE b2 TO b3").len(), 1);
+    assert_eq!(s.schema.waiting_len(), 0, "{:?}", s.schema.waiting());
+    assert!(s.schema.aliases.is_empty());
+    s.ddl("dn1", "s", "RENAME TABLE b3 TO b");
+    s.ddl("dn2", "s", "RENAME TABLE b3 TO b");
+    let both = "ALTER TABLE b RENAME TO c, ADD x INT";
+    assert_eq!(s.ddl("dn2", "s", both), ["ALTER TABLE b ADD x INT"]);
+    assert_eq!(s.ddl("dn1", "s", both), ["ALTER TABLE b RENAME TO c"]);
+    assert_eq!(s.schema.waiting_len(), 0, "{:?}", s.schema.waiting());
+}
+
+#[test]
+fn copies_come_from_one_node() {
+    let routes = [RouteRule::Broadcast {
+        from: "s.city".into(),
+        to: None,
+    }];
+    let mut s = Story::new(&routes, &["dn1", "dn2", "dn3"]);
+    let create = "CREATE TABLE s.city (id INT PRIMARY KEY)";
+    assert_eq!(s.ddl("dn2", "", create).len(), 1);
+    assert_eq!(s.ddl("dn1", "", create), NONE);
+    assert!(matches!(s.target("dn2", "s", "city"), Ok(Target::Same)));
+    assert!(matches!(s.target("dn1", "s", "city"), Ok(Target::Dropped)));
+    assert_eq!(s.ddl("dn1", "", "TRUNCATE s.city"), NONE);
+    assert_eq!(s.ddl("dn2", "", "TRUNCATE s.city").len(), 1);
+    // A node is called something else, another is gone.
+    s.schema.take_writes();
+    let pairs: Vec<_> = s.pairs.clone().into_iter().collect();
+    let renamed = BTreeMap::from([("dn1".to_owned(), "dn9".to_owned())]);
+    let rules = s.schema.rules.clone();
+    s.schema = ClusterSchema::resume(rules, ["dn3", "dn9"], &renamed, &pairs).unwrap();
+    s.restart();
+    assert!(matches!(s.target("dn9", "s", "city"), Ok(Target::Same)));
+    assert_eq!(s.schema.nodes.keys().collect::<Vec<_>>(), ["dn3", "dn9"]);
+    assert!(s.schema.physical("dn2", "s", "city").is_none());
+}
+
+#[test]
+fn what_is_ignored_and_what_is_local_does_not_flow() {
+    let mut s = sharded();
+    assert_eq!(s.ddl("dn1", "", "CREATE DATABASE tmp_1"), NONE);
+    assert_eq!(s.ddl("dn1", "tmp_1", "CREATE TABLE x (id INT)"), NONE);
+    assert_eq!(s.ddl("dn1", "s_1", "CREATE USER u"), NONE);
+    assert_eq!(s.ddl("dn1", "s_1", "ANALYZE TABLE t_1"), NONE);
+    assert!(matches!(s.target("dn1", "tmp_1", "x"), Ok(Target::Dropped)));
+    let error = s
+        .try_ddl("dn1", "s_1", "RENAME TABLE t_1 TO tmp_1.t_1")
+        .unwrap_err();
+    assert!(
+        matches!(error, DdlProblem::RenamedAcrossRoutes { .. }),
+        "{error}"
+    );
+}
+
+#[test]
+fn tables_that_were_there_before_are_learned() {
+    let rules = rules(&[map("s_*.t_*", "s.t")]);
+    let mut schema = ClusterSchema::new(rules, ["dn1", "dn2"]);
+    let sql = |extra: &str| {
+        format!(
+            "CREATE TABLE `t` (\n  `id` int NOT NULL,\n  {extra}PRIMARY KEY (`id`)\n) ENGINE=InnoDB"
+        )
+    };
+    let tables = |schema: &str, tables: &[(&str, &str)]| NodeTables {
+        lower_case_table_names: 0,
+        server_collation: Some(255),
+        databases: vec![(schema.to_owned(), "utf8mb4_0900_ai_ci".to_owned())],
+        tables: (tables.iter())
+            .map(|(name, extra)| (schema.to_owned(), (*name).to_owned(), sql(extra)))
+            .collect(),
+    };
+    let mut s = {
+        let at = Moment {
+            gno: 0,
+            key: OrderKey::MIN.into(),
+            commit_time: 0,
+        };
+        schema.learn("dn1", &tables("s_1", &[("t_1", ""), ("t_2", "")]), at);
+        schema.learn(
+            "dn2",
+            &tables("s_2", &[("t_3", "`c` int DEFAULT NULL,\n  ")]),
+            at,
+        );
+        Story {
+            schema,
+            gno: 0,
+            pairs: BTreeMap::new(),
+        }
+    };
+    s.restart();
+    assert!(s.logical("s", "t").contains("CREATE TABLE `t`"));
+    // One has a column more than the first, which the logical table lacks.
+    let Ok(Target::Into(into)) = s.target("dn2", "s_2", "t_3") else {
+        panic!()
+    };
+    assert_eq!(into.plan.as_ref().map(|p| p.cut_columns().len()), Some(1));
+    assert_eq!(s.ddl("dn1", "s_1", "ALTER TABLE t_1 ADD c INT").len(), 1);
+    assert_eq!(s.ddl("dn1", "s_1", "ALTER TABLE t_2 ADD c INT"), NONE);
+    let Ok(Target::Into(into)) = s.target("dn2", "s_2", "t_3") else {
+        panic!()
+    };
+    assert!(into.plan.is_none(), "{into:?}");
+}
+
+#[test]
+fn what_was_stored_and_is_damaged_is_an_error() {
+    let mut s = sharded();
+    s.ddl("dn1", "s_1", "ALTER TABLE t_1 ADD c INT");
+    let pairs: Vec<_> = s.pairs.clone().into_iter().collect();
+    for at in 0..pairs.len() {
+        let mut bad = pairs.clone();
+        let half = bad[at].1.len() / 2;
+        bad[at].1.truncate(half);
+        bad[at].1.push(b'#');
+        let again = ClusterSchema::restore(SchemaRules::default(), ["dn1"], &bad);
+        assert!(
+            matches!(again, Err(StateError::Unreadable { .. })),
+            "{:?}",
+            bad[at].0
+        );
+    }
+    let mut without: Vec<_> = pairs.clone();
+    let first = without.iter().position(|(k, _)| k[0] == b'H').unwrap();
+    without.remove(first);
+    assert!(ClusterSchema::restore(SchemaRules::default(), ["dn1"], &without).is_err());
+}
+
+#[test]
+fn snapshots_change_nothing() {
+    let mut s = sharded();
+    for n in 0..2400 {
+        s.schema.snapshot();
+        let sql = format!("ALTER TABLE t_{} COMMENT '{}'", 1 + n % 2, n / 2);
+        let source = SourceStatement {
+            node: "dn1",
+            schema: "s_1",
+            sql: &sql,
+            sql_mode: 0,
+            server_collation: None,
+        };
+        let at = s.at();
+        s.gno += s.schema.statement(&source, at).unwrap().len() as u64;
+    }
+    s.restart();
+    assert!(s.pairs.keys().any(|k| k[0] == b'S'));
+    s.schema.compact(s.gno - 5);
+    s.restart();
+    assert!(s.pairs.keys().all(|k| k[0] != b'H'));
+}
