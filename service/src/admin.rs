@@ -189,9 +189,9 @@ impl Sources {
     fn clients(&self) -> Vec<ClientStatus> {
         (self.server.clients().into_iter())
             .map(|c| ClientStatus {
-                position: c
-                    .file
-                    .map_or_else(String::new, |file| format!("{file}:{}", c.position)),
+                position: place(c.file, c.position),
+                semi_sync: c.semi_sync,
+                acknowledged: place(c.acknowledged_file, c.acknowledged_position),
                 id: c.id,
                 user: c.user,
                 host: c.host,
@@ -204,6 +204,11 @@ impl Sources {
             })
             .collect()
     }
+}
+
+/// `binlog.000002:1234`, or nothing.
+fn place(file: Option<String>, position: u64) -> String {
+    file.map_or_else(String::new, |file| format!("{file}:{position}"))
 }
 
 fn merger_status(m: MergerStatus, halted: Option<String>) -> status::MergerStatus {

@@ -178,6 +178,12 @@ pub(crate) struct ClientStatus {
     pub(crate) position: String,
     /// Whether a client that reads the binlog has been sent everything durable.
     pub(crate) caught_up: bool,
+    /// Whether it acknowledges what it has received: a semi-synchronous replica.
+    #[serde(default)]
+    pub(crate) semi_sync: bool,
+    /// `binlog.000002:1234`: what it has acknowledged; empty if nothing.
+    #[serde(default)]
+    pub(crate) acknowledged: String,
     /// Seconds in the present command.
     pub(crate) seconds: u64,
 }

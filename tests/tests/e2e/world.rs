@@ -132,8 +132,13 @@ pub(crate) async fn remote_mysqlbinlog(world: &World, args: &[&str], dir: &Path)
 pub(crate) async fn mysqlbinlog_from(port: u16, args: &[&str], dir: &Path) -> Result<Output> {
     let port = port.to_string();
     let password = format!("--password={}", REPL_ACCOUNT.1);
+    let told = args.iter().any(|a| a.starts_with("--read-from-remote"));
     let login = [
-        "--read-from-remote-server",
+        if told {
+            "--no-defaults"
+        } else {
+            "--read-from-remote-server"
+        },
         "--host=127.0.0.1",
         "--port",
         &port,
