@@ -1,7 +1,7 @@
 //! A distributed transaction that is larger than the memory it may take, and rows as large as MySQL allows.
 //!
 //! The rows go to BLACKHOLE tables: they are in the binlogs, and the test is about these. `TRIBUTARY_HUGE_MIB` is the size of the
-//! transaction (16384 for the full story; it takes 50 GiB of disk), `TRIBUTARY_HUGE_ROW=1` adds a row of nearly 1 GiB.
+//! transaction (16384 for the full story; it takes 60 GiB of disk), `TRIBUTARY_HUGE_ROW=1` adds a row of nearly 1 GiB.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
