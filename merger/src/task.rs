@@ -14,6 +14,8 @@ use tributary_flow::{
     SourcePos, Tso, limits,
 };
 
+use tributary_schema::PendingStatement;
+
 use crate::MergeError;
 use crate::core::{Heuristic, Merger};
 use crate::waits::{Blocked, Reasons, WaitsFor};
@@ -104,6 +106,12 @@ pub struct MergerStatus {
     pub rings: u64,
     /// The nodes, by name.
     pub nodes: Vec<NodeMergeStatus>,
+    /// Statements that some tables have had and others have not.
+    pub statements: Arc<Vec<PendingStatement>>,
+    /// Statements that concern a node alone, and accounts: not written.
+    pub local_statements: u64,
+    /// Transactions of nodes that were written for another table, or in another shape.
+    pub rewritten: u64,
     /// Branches that are kept in the store, in the order in which they were kept.
     pub kept: Vec<KeptStatus>,
     /// What holds back the next transaction.
@@ -179,6 +187,8 @@ struct Task {
     dirty: bool,
     batch: MergedBatch,
     reasons: Reasons,
+    /// What the statements that wait were told from.
+    schema_version: Option<u64>,
     started: Instant,
 }
 
@@ -206,6 +216,7 @@ impl Task {
             last_sent: now,
             dirty: false,
             batch: MergedBatch::default(),
+            schema_version: None,
             started: now,
         }
     }
@@ -302,6 +313,10 @@ impl Task {
             // The next one is likely to be as long.
             self.batch.txns.reserve(batch.txns.len());
             batch.checkpoint = self.merger.checkpoint();
+            batch.schema = self.merger.take_schema_writes();
+            for note in self.merger.take_schema_notes() {
+                tracing::warn!(%note, "a definition or statement of a node");
+            }
             if !self.hand_on(batch).await {
                 return Ok(false);
             }
@@ -426,6 +441,13 @@ impl Task {
         self.status.orphans = self.merger.orphans();
         self.status.untimed = self.merger.untimed();
         self.status.heuristics = self.merger.heuristics();
+        self.status.rewritten = self.merger.rewritten();
+        let schema = self.merger.schema();
+        if self.schema_version != Some(schema.version()) {
+            self.schema_version = Some(schema.version());
+            self.status.local_statements = schema.local_statements();
+            self.status.statements = Arc::new(schema.waiting());
+        }
         self.status.nodes = (self.table.iter())
             .map(|(id, name)| NodeMergeStatus {
                 name: name.to_owned(),

@@ -262,8 +262,10 @@ impl Pending {
     /// Columns that `who` will get by statements that others have had: what its rows have in them then is what the first such
     /// statement says, whatever others change of it.
     #[must_use]
-    pub fn columns_to_come(&self, who: &Participant) -> Vec<Column> {
-        let behind = |e: &&Entry| !e.adds.is_empty() && e.count(who) < e.most();
+    pub fn columns_to_come(&self, who: &Participant, logical: &(String, String)) -> Vec<Column> {
+        let behind = |e: &&Entry| {
+            !e.adds.is_empty() && e.tables.contains(logical) && e.count(who) < e.most()
+        };
         let mut open: Vec<&Entry> = self.open.values().filter(behind).collect();
         open.sort_by_key(|e| e.number);
         let mut columns: Vec<Column> = Vec::new();
@@ -660,7 +662,7 @@ mod tests {
         p.came(&new, &["C".to_owned()]);
         assert!(p.is_behind(&unit(1, add).identity, &new));
         assert!(p.is_behind(&unit(1, drop).identity, &new));
-        assert_eq!(p.columns_to_come(&new)[0].name, "c");
+        assert_eq!(p.columns_to_come(&new, &logical)[0].name, "c");
         // A key on a column that is called something else now.
         let mut p = Pending::default();
         p.observe(

@@ -14,7 +14,6 @@ use tributary_collector::{
 use tributary_flow::{
     ChangeKind, Checkpoint, Moment, NodeChange, NodeProgress, NodeRecord, NodeSet,
 };
-use tributary_merger::core::pending_ddl;
 use tributary_store::NodeSetChange;
 
 use crate::config::{self, Node};
@@ -47,7 +46,7 @@ impl Supervisor {
         place.now(PATIENCE).await?;
         self.switch(async |this: &Self, checkpoint, at| {
             let patience = POINT_PATIENCE;
-            ddl_is_not_pending(checkpoint)?;
+            this.ddl_is_not_pending()?;
             let point = place.now(patience).await?;
             let mut turn = this.turn(checkpoint);
             let progress = NodeProgress::joining(&point.before, checkpoint);
@@ -114,7 +113,7 @@ impl Supervisor {
             .switch(async |this: &Self, checkpoint, at| {
                 let read = emitted(checkpoint, &node.name);
                 if !force {
-                    ddl_is_not_pending(checkpoint)?;
+                    this.ddl_is_not_pending()?;
                     let (executed, _) = gtid_sets(config).await.map_err(|e| e.to_string())?;
                     let more = left(&executed, checkpoint.nodes.get(&node.name));
                     if !more.is_empty() {
@@ -195,7 +194,7 @@ impl Supervisor {
         }
         self.no_ddl_pending(PATIENCE).await?;
         self.switch(async |this: &Self, checkpoint, at| {
-            ddl_is_not_pending(checkpoint)?;
+            this.ddl_is_not_pending()?;
             let mut turn = this.turn(checkpoint);
             if let Some(progress) = turn.state().nodes.remove(name) {
                 turn.state().nodes.insert(to.clone(), progress);
@@ -292,6 +291,7 @@ impl Supervisor {
         self.switch(async |this: &Self, checkpoint, _| {
             let mut turn = this.turn(checkpoint);
             turn.spec.cluster = spec.cluster.clone();
+            turn.spec.schema = spec.schema.clone();
             for (name, record) in &mut turn.set().nodes {
                 if let Some(agreed) = agreed.nodes.get(name) {
                     record.definition.clone_from(&agreed.definition);
@@ -344,13 +344,23 @@ impl Supervisor {
 
     /// Waits until every node has had every DDL statement that one has had.
     async fn no_ddl_pending(&self, patience: Duration) -> Result<(), String> {
-        let mut progress = self.progress();
-        let none = progress.wait_for(|checkpoint| pending_ddl(checkpoint).is_empty());
-        if timeout(patience, none).await.is_ok() {
-            return Ok(());
+        let mut waiting = self.spec.known.waiting();
+        let none = waiting.wait_for(Vec::is_empty);
+        // Said below, if there still are any.
+        let _ = timeout(patience, none).await;
+        self.ddl_is_not_pending()
+    }
+
+    fn ddl_is_not_pending(&self) -> Result<(), String> {
+        let waiting = self.spec.known.waiting();
+        let pending = waiting.borrow();
+        match pending.is_empty() {
+            true => Ok(()),
+            false => Err(format!(
+                "some nodes have had these statements, and others have not: {}. Run them on all of them first",
+                pending.join("; ")
+            )),
         }
-        let checkpoint = progress.borrow().clone();
-        ddl_is_not_pending(&checkpoint)
     }
 
     /// Waits until everything that a node has executed is merged and durable.
@@ -460,15 +470,4 @@ fn minus(a: &GtidSet, b: &GtidSet) -> GtidSet {
     let mut rest = a.clone();
     rest.subtract(b);
     rest
-}
-
-fn ddl_is_not_pending(checkpoint: &Checkpoint) -> Result<(), String> {
-    let pending = pending_ddl(checkpoint);
-    match pending.is_empty() {
-        true => Ok(()),
-        false => Err(format!(
-            "some nodes have had these statements, and others have not: {}. Run them on all of them first",
-            pending.join("; ")
-        )),
-    }
 }

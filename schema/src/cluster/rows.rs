@@ -145,7 +145,7 @@ impl ClusterSchema {
             Some(Object::Table(table)) => {
                 let from = Layout::of_event(map, known)?;
                 let mut to = Layout::of_table(table);
-                filled_as_added(&mut to, &self.pending.columns_to_come(who));
+                filled_as_added(&mut to, &self.pending.columns_to_come(who, logical));
                 let renamed = self.pending.renamed_columns(who);
                 let physical = || format!("{}.{} on node {}", who.schema, who.table, who.node);
                 let plan =

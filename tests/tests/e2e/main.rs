@@ -19,5 +19,6 @@ mod recovery;
 mod replay;
 mod resources;
 mod scaling;
+mod schema;
 mod sum;
 mod world;
