@@ -1,5 +1,6 @@
 # make demo      shows Tributary with real MySQL servers on this machine (KEEP=1 leaves them running)
 # make test      every test, those with real servers included, and whether seeded defects are found
+# make test-clients  part of make test: MariaDB replicas, Debezium, go-mysql and other clients behind the service (fetches them)
 # make build     the programs, into $(CARGO_TARGET_DIR)/release
 # make lint      formatting, clippy, documentation
 # make bench     throughput, beside MySQL's own programs (BENCH_ARGS=--quick only tries it out)
@@ -19,7 +20,7 @@ export CARGO_TARGET_DIR ?= $(cache)/target
 cargo := tools/with-ccache cargo
 programs := $(CARGO_TARGET_DIR)/release
 
-.PHONY: demo test build lint bench clean deps
+.PHONY: demo test test-clients build lint bench clean deps
 
 deps:
 	@tools/get-build-deps
@@ -36,10 +37,18 @@ test: build
 	@tools/get-mysql >/dev/null
 	$(cargo) test --release --workspace --locked $(TEST_ARGS)
 	$(cargo) test --release --locked -p tributary-tests --features mutants --test sim -- mutants
+	$(MAKE) test-clients
+
+test-clients: build
+	@tools/get-mysql >/dev/null
+	@tools/get-mariadb >/dev/null
+	@tools/get-mariadb trixie >/dev/null
+	$(cargo) test --release --locked -p tributary-tests --test clients -- --nocapture --test-threads=1
 
 lint: deps
 	cargo fmt --all --check
 	$(cargo) clippy --release --workspace --all-targets --locked -- -D warnings
+	$(cargo) clippy --release -p tributary-tests --test clients --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(cargo) doc --release --workspace --no-deps --document-private-items --locked
 
 bench: build
