@@ -231,8 +231,10 @@ impl Convert {
                 if *to < 64 && value >> to != 0 {
                     return Err(OutOfRange);
                 }
-                let len = usize::from(to.div_ceil(8));
-                out.extend_from_slice(value.to_be_bytes().get(8 - len..).ok_or(Malformed)?);
+                // A Table_map may claim more than the 64 bits a BIT has.
+                let from = 8_usize.checked_sub(usize::from(to.div_ceil(8)));
+                let bytes = value.to_be_bytes();
+                out.extend_from_slice(from.and_then(|from| bytes.get(from..)).ok_or(Malformed)?);
             }
             Self::Time { from, to } => temporal::time(bytes, *from, *to, out).ok_or(OutOfRange)?,
             Self::Refraction { whole, from, to } => {
@@ -425,5 +427,25 @@ fn characters(bytes: &[u8], charset: Charset) -> usize {
         "utf32" => bytes.len() / 4,
         _ if charset.max_len() == 1 => bytes.len(),
         _ => bytes.len().div_ceil(charset.max_len() as usize),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Found by fuzzing: the metadata of a Table_map may say anything.
+    #[test]
+    fn a_bit_of_more_than_64_bits_is_malformed() {
+        let put = |to| {
+            let mut out = Vec::new();
+            Convert::Bits { to }.put(&[1, 2], &mut out).map(|()| out)
+        };
+        assert_eq!(put(9), Err(ValueError::OutOfRange));
+        assert_eq!(put(16), Ok(vec![1, 2]));
+        assert_eq!(put(64), Ok(vec![0, 0, 0, 0, 0, 0, 1, 2]));
+        for to in [65, 72, u8::MAX.into()] {
+            assert_eq!(put(to), Err(ValueError::Malformed));
+        }
     }
 }
