@@ -444,7 +444,7 @@ mod tests {
         assert_eq!(put(9), Err(ValueError::OutOfRange));
         assert_eq!(put(16), Ok(vec![1, 2]));
         assert_eq!(put(64), Ok(vec![0, 0, 0, 0, 0, 0, 1, 2]));
-        for to in [65, 72, u8::MAX.into()] {
+        for to in [65, 72, u8::MAX] {
             assert_eq!(put(to), Err(ValueError::Malformed));
         }
     }
