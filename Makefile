@@ -37,7 +37,7 @@ test: build
 	@tools/get-mysql >/dev/null
 	$(cargo) test --release --workspace --locked $(TEST_ARGS)
 	$(cargo) test --release --locked -p tributary-tests --features mutants --test sim -- mutants
-	@FUZZ_SEED=1 tools/fuzz
+	@tools/fuzz corpus
 
 # Without what make sets for the other builds: the targets are compiled with coverage counters, into a directory of their own.
 fuzz: deps

@@ -33,7 +33,10 @@ pub fn run(data: &[u8]) {
     let same = layout.table_map(from.table_id, from.flags, from.schema, from.table);
     let same = TableMap::parse(&same).expect("a table map is written so that it can be read");
     let again = Layout::of_event(&same, None).expect("and understood");
-    assert_eq!(again, layout, "a layout is what its table map says");
+    // What is no text in its character set is read with replacement characters, and these are written in another way.
+    if !format!("{layout:?}").contains(char::REPLACEMENT_CHARACTER) {
+        assert_eq!(again, layout, "a layout is what its table map says");
+    }
     let Ok(target) = TableMap::parse(to) else {
         return;
     };

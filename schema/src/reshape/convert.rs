@@ -441,7 +441,7 @@ mod tests {
             let mut out = Vec::new();
             Convert::Bits { to }.put(&[1, 2], &mut out).map(|()| out)
         };
-        assert_eq!(put(9), Err(ValueError::OutOfRange));
+        assert_eq!(put(8), Err(ValueError::OutOfRange));
         assert_eq!(put(16), Ok(vec![1, 2]));
         assert_eq!(put(64), Ok(vec![0, 0, 0, 0, 0, 0, 1, 2]));
         for to in [65, 72, u8::MAX] {
