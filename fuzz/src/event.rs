@@ -39,14 +39,19 @@ pub fn run(data: &[u8]) {
     let mut again = Vec::new();
     let mut body = Vec::new();
     event.put_body(&mut body);
-    put(event_type, flags, &body, &mut again);
+    // A GTID event is written as what it is, whatever it came as: a tagged one without a tag is a plain one.
+    let written_as = match &event {
+        Event::Gtid(gtid) => gtid.event_type(),
+        _ => event_type,
+    };
+    put(written_as, flags, &body, &mut again);
     let raw = RawEvent::parse(&again, ChecksumAlg::None).expect("what was written is an event");
-    if !matches!(event, Event::Unknown(_)) {
-        assert_eq!(
-            Event::parse(&raw).as_ref(),
-            Ok(&event),
-            "written and read again"
-        );
+    let read = Event::parse(&raw);
+    if written_as != event_type {
+        // The other form may have fewer bits for a number.
+        read.expect("written so that it can be read");
+    } else if !matches!(event, Event::Unknown(_)) {
+        assert_eq!(read.as_ref(), Ok(&event), "written and read again");
     }
     look(&event);
 }
