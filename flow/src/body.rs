@@ -360,18 +360,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-
-    #[derive(Debug)]
-    struct Memory(Vec<u8>);
-
-    impl Spool for Memory {
-        fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
-            let from = offset as usize;
-            let bytes = self.0.get(from..from + buf.len());
-            buf.copy_from_slice(bytes.ok_or(io::ErrorKind::UnexpectedEof)?);
-            Ok(())
-        }
-    }
+    use crate::MemorySpool;
 
     fn event(len: usize) -> Vec<u8> {
         let mut event = vec![len as u8; len];
@@ -382,7 +371,7 @@ mod tests {
     fn spooled(bytes: Vec<u8>) -> Body {
         let len = bytes.len() as u64;
         let events = count(&bytes);
-        Body::spooled(Arc::new(Memory(bytes)), len, events)
+        Body::spooled(Arc::new(MemorySpool(bytes)), len, events)
     }
 
     fn ends_on_a_boundary(chunk: &[u8]) -> bool {
@@ -514,7 +503,7 @@ mod tests {
             len in 1_u64..400,
         ) {
             bytes.extend_from_slice(&[0; 10]);
-            let body = Body::spooled(Arc::new(Memory(bytes)), len, 1);
+            let body = Body::spooled(Arc::new(MemorySpool(bytes)), len, 1);
             let results: Vec<_> = body.chunks().take(50).collect();
             prop_assert!(results.len() < 50);
             let bytes: u64 = results.iter().flatten().map(|c| c.len() as u64).sum();

@@ -33,5 +33,5 @@ pub use mutant::{Mutant, mutant};
 pub use node::{NodeId, NodeTable};
 pub use node_set::{ChangeKind, Moment, NodeChange, NodeRecord, NodeSet};
 pub use source::{NodeBatch, NodeItem, SourcePos, SourceTxn, TxnKind};
-pub use spool::{Spilling, Spool, SpoolFiles, SpoolWriter};
+pub use spool::{MemorySpool, MemorySpools, Spilling, Spool, SpoolFiles, SpoolWriter};
 pub use tso::Tso;

@@ -41,3 +41,44 @@ pub struct Spilling {
     /// The files.
     pub files: Arc<dyn SpoolFiles>,
 }
+
+/// Spool files that are no files: for tests and simulations, and for fuzzing.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct MemorySpools;
+
+/// One of them.
+#[derive(Default)]
+pub struct MemorySpool(pub Vec<u8>);
+
+impl fmt::Debug for MemorySpool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} bytes", self.0.len())
+    }
+}
+
+impl SpoolFiles for MemorySpools {
+    fn create(&self, _expected: u64) -> io::Result<Box<dyn SpoolWriter>> {
+        Ok(Box::<MemorySpool>::default())
+    }
+}
+
+impl SpoolWriter for MemorySpool {
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.0.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn finish(self: Box<Self>) -> Arc<dyn Spool> {
+        Arc::new(*self)
+    }
+}
+
+impl Spool for MemorySpool {
+    fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
+        let from = usize::try_from(offset).ok();
+        let to = from.and_then(|from| from.checked_add(buf.len()));
+        let bytes = from.zip(to).and_then(|(from, to)| self.0.get(from..to));
+        buf.copy_from_slice(bytes.ok_or(io::ErrorKind::UnexpectedEof)?);
+        Ok(())
+    }
+}

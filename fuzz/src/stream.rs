@@ -3,17 +3,14 @@
 //! In: options, and a file behind its magic. Out: a panic unless the assembler gives the same transactions in memory and from
 //! spool files, however small, takes no bytes that it does not give back, and lets every source GTID stand once.
 
-use std::{
-    fmt, io,
-    sync::{
-        Arc,
-        atomic::{AtomicI64, Ordering},
-    },
+use std::sync::{
+    Arc,
+    atomic::{AtomicI64, Ordering},
 };
 
 use tributary_binlog::{ChecksumAlg, FrameDecoder};
-use tributary_collector::{Account, AssembleError, Assembler, Spilling, SpoolFiles, SpoolWriter};
-use tributary_flow::{Body, NodeItem, Spool};
+use tributary_collector::{Account, AssembleError, Assembler, Spilling};
+use tributary_flow::{Body, MemorySpools, NodeItem};
 
 use crate::{frame::put_checksums, input::Input};
 
@@ -28,44 +25,6 @@ impl Account for Counted {
     fn release(&self, bytes: usize) {
         let left = self.0.fetch_sub(bytes as i64, Ordering::Relaxed) - bytes as i64;
         assert!(left >= 0, "more is released than was charged");
-    }
-}
-
-/// Spool files in memory.
-#[derive(Debug)]
-struct Memory;
-
-struct Bytes(Vec<u8>);
-
-impl fmt::Debug for Bytes {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} bytes", self.0.len())
-    }
-}
-
-impl SpoolFiles for Memory {
-    fn create(&self, _expected: u64) -> io::Result<Box<dyn SpoolWriter>> {
-        Ok(Box::new(Bytes(Vec::new())))
-    }
-}
-
-impl SpoolWriter for Bytes {
-    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.0.extend_from_slice(bytes);
-        Ok(())
-    }
-    fn finish(self: Box<Self>) -> Arc<dyn Spool> {
-        let file: Box<Self> = self;
-        Arc::new(*file)
-    }
-}
-
-impl Spool for Bytes {
-    fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
-        let from = offset as usize;
-        let bytes = self.0.get(from..from + buf.len());
-        buf.copy_from_slice(bytes.ok_or(io::ErrorKind::UnexpectedEof)?);
-        Ok(())
     }
 }
 
@@ -87,7 +46,7 @@ pub fn run(data: &[u8]) {
     let memory = assemble(&file, alg, step, None);
     let spilling = Spilling {
         threshold,
-        files: Arc::new(Memory),
+        files: Arc::new(MemorySpools),
     };
     let spilled = assemble(&file, alg, step, Some(spilling));
     assert_eq!(

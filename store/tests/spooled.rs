@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use smallvec::smallvec;
 use tributary_binlog::{EventType, GtidEvent};
-use tributary_flow::{Body, GlobalTxn, MergedBatch, Spool, limits};
+use tributary_flow::{Body, GlobalTxn, MemorySpool, MergedBatch, Spool, limits};
 use tributary_store::disk::{Fuse, Keep, Unsynced};
 use tributary_store::verify::{VerifyOptions, verify_dir};
 use tributary_store::{EncodeError, Encoder, MemDisk, MemKv, Numbers, Pending, WriteError};
@@ -14,18 +14,6 @@ use tributary_store::{EncodeError, Encoder, MemDisk, MemKv, Numbers, Pending, Wr
 use crate::support::{
     batch, commit, event, events, nth, open_mem, rows, sid, table_map, write_rows,
 };
-
-#[derive(Debug)]
-struct File(Vec<u8>);
-
-impl Spool for File {
-    fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
-        let from = offset as usize;
-        let bytes = self.0.get(from..from + buf.len());
-        buf.copy_from_slice(bytes.ok_or(io::ErrorKind::UnexpectedEof)?);
-        Ok(())
-    }
-}
 
 /// The same events again and again.
 #[derive(Debug)]
@@ -72,7 +60,7 @@ pub(crate) fn spooled(body: &Body) -> Body {
         n += 1;
     }
     let len = bytes.len() as u64;
-    Body::spooled(Arc::new(File(bytes)), len, n)
+    Body::spooled(Arc::new(MemorySpool(bytes)), len, n)
 }
 
 fn encode(txn: &GlobalTxn) -> Result<Vec<u8>, EncodeError> {
@@ -109,13 +97,13 @@ fn a_damaged_file_is_an_error_and_never_a_wrong_length() {
         parts: smallvec![part],
         ..good.clone()
     };
-    let counted = |events| Body::spooled(Arc::new(File(bytes.clone())), body.len(), events);
+    let counted = |events| Body::spooled(Arc::new(MemorySpool(bytes.clone())), body.len(), events);
     assert!(encode(&with(counted(2))).is_ok());
     for events in [1, 3] {
         let error = encode(&with(counted(events))).unwrap_err();
         assert!(matches!(error, EncodeError::Length { .. }), "{error}");
     }
-    let short = Body::spooled(Arc::new(File(bytes[..40].to_vec())), body.len(), 2);
+    let short = Body::spooled(Arc::new(MemorySpool(bytes[..40].to_vec())), body.len(), 2);
     let error = encode(&with(short)).unwrap_err();
     assert!(matches!(error, EncodeError::Spool { .. }), "{error}");
     let xid = Body::new(Bytes::from(event(EventType::XID, 0, &[0; 8])));

@@ -22,7 +22,6 @@ mod replay;
 mod rng;
 mod service;
 mod small;
-mod spool;
 mod truth;
 mod world;
 

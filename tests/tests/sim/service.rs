@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use anyhow::{Result, ensure};
 use tributary_flow::{
-    BranchOp, Checkpoint, Fence, FenceStamp, MergedBatch, NodeId, NodeTable, OrderKey, SourcePos,
-    Spilling, limits,
+    BranchOp, Checkpoint, Fence, FenceStamp, MemorySpools, MergedBatch, NodeId, NodeTable,
+    OrderKey, SourcePos, Spilling, limits,
 };
 use tributary_merger::MergeError;
 use tributary_merger::core::Merger;
@@ -19,7 +19,6 @@ use tributary_store::{GlobalLog, LogWriter, Opened, WriteError};
 use crate::faults::{Counts, Fault, Plan};
 use crate::link::Link;
 use crate::rng::Rng;
-use crate::spool;
 
 /// As in `merger/src/task.rs`, µs.
 const FENCE_INTERVAL: u64 = 1_000;
@@ -101,7 +100,7 @@ impl Service {
     ) -> Result<Self> {
         let spilling = plan.spill.map(|threshold| Spilling {
             threshold,
-            files: Arc::new(spool::Memory),
+            files: Arc::new(MemorySpools),
         });
         let link =
             |(_, name)| Link::new(checkpoint.nodes.get(name), plan.bytes_max, spilling.clone());

@@ -1,7 +1,6 @@
 //! Transactions of a sharded cluster, merged, against a set of rows that is as strict as a server.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -10,7 +9,7 @@ use tributary_binlog::{
     ChecksumAlg, ColumnValue, EventReader, EventType, EventWriter, RowImage, RowsHeader, RowsWalk,
     TableMap, rows_flags,
 };
-use tributary_flow::{Body, Spool, SpoolFiles, SpoolWriter};
+use tributary_flow::{Body, MemorySpool, MemorySpools};
 
 use super::acts::Acts;
 use super::rows::Caps;
@@ -531,8 +530,8 @@ proptest! {
         let spooled: Vec<Body> = (statements.iter())
             .map(|b| spooled(&body(b, true)))
             .collect();
-        let acts = Acts::with_memory(&Files, 64);
-        let (ordered, arranged) = reorder(&spooled, acts, Caps::DEFAULT, Some(&Files)).unwrap();
+        let acts = Acts::with_memory(&MemorySpools, 64);
+        let (ordered, arranged) = reorder(&spooled, acts, Caps::DEFAULT, Some(&MemorySpools)).unwrap();
         prop_assert_eq!(arranged, Arranged::Right);
         let ordered = ordered.unwrap_or_else(|| spooled.iter().cloned().collect());
         prop_assert_eq!(all_bytes(&ordered), all_bytes(&parts));
@@ -543,8 +542,8 @@ proptest! {
             Caps { rows: 0, statements: 0 },
             Caps { rows: 3, statements: 4 },
         ] {
-            let acts = Acts::with_memory(&Files, 64);
-            match reorder(&spooled, acts, caps, Some(&Files)) {
+            let acts = Acts::with_memory(&MemorySpools, 64);
+            match reorder(&spooled, acts, caps, Some(&MemorySpools)) {
                 Ok((coarse, _)) => {
                     let coarse = coarse.unwrap_or_else(|| spooled.iter().cloned().collect());
                     let mut state = start.clone();
@@ -560,39 +559,6 @@ proptest! {
     }
 }
 
-/// A file in memory.
-#[derive(Debug, Default)]
-struct File(Vec<u8>);
-
-impl Spool for File {
-    fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
-        let from = offset as usize;
-        let bytes = self.0.get(from..from + buf.len());
-        buf.copy_from_slice(bytes.ok_or(io::ErrorKind::UnexpectedEof)?);
-        Ok(())
-    }
-}
-
-impl SpoolWriter for File {
-    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.0.extend_from_slice(bytes);
-        Ok(())
-    }
-
-    fn finish(self: Box<Self>) -> Arc<dyn Spool> {
-        Arc::new(*self)
-    }
-}
-
-#[derive(Debug)]
-struct Files;
-
-impl SpoolFiles for Files {
-    fn create(&self, _expected: u64) -> io::Result<Box<dyn SpoolWriter>> {
-        Ok(Box::<File>::default())
-    }
-}
-
 fn count(bytes: &[u8]) -> u64 {
     let mut reader = EventReader::new(bytes, ChecksumAlg::None);
     let mut events = 0;
@@ -605,7 +571,7 @@ fn count(bytes: &[u8]) -> u64 {
 fn spooled(body: &Body) -> Body {
     let bytes = all_bytes(std::slice::from_ref(body));
     let (len, events) = (bytes.len() as u64, count(&bytes));
-    Body::spooled(Arc::new(File(bytes)), len, events)
+    Body::spooled(Arc::new(MemorySpool(bytes)), len, events)
 }
 
 /// Whether a body knows how many events it has.
@@ -629,8 +595,8 @@ fn many_rows_move_by_their_statements() {
     let parts: Vec<Body> = branches.iter().map(|b| spooled(&body(b, true))).collect();
     let caps = |rows, statements| Caps { rows, statements };
     for caps in [caps(1000, 1000), caps(10, 1000)] {
-        let acts = Acts::with_memory(&Files, 64);
-        let (out, _) = reorder(&parts, acts, caps, Some(&Files)).unwrap();
+        let acts = Acts::with_memory(&MemorySpools, 64);
+        let (out, _) = reorder(&parts, acts, caps, Some(&MemorySpools)).unwrap();
         let out = out.unwrap();
         let mut after = state.clone();
         apply(&out, &mut after).unwrap();
