@@ -82,6 +82,12 @@ impl Status {
         self.text("/store/gtid_executed")
     }
 
+    /// Number of the last transaction that is durable, if there is one.
+    pub fn last_gno(&self) -> Option<u64> {
+        let executed = self.gtid_executed();
+        executed.rsplit([':', '-']).next()?.parse().ok()
+    }
+
     /// Transactions made durable.
     pub fn durable_transactions(&self) -> u64 {
         self.number("/store/transactions")

@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 use tributary_tests::bank::BankOptions;
 use tributary_tests::service::get;
 
-use crate::world::{World, text};
+use crate::world::World;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_operator_sees_what_goes_on() -> Result<()> {
@@ -45,12 +45,7 @@ async fn an_operator_sees_what_goes_on() -> Result<()> {
         .service
         .wait_status("dn2 is missed", Duration::from_secs(30), gone)
         .await?;
-    let shown = text(
-        &world
-            .service
-            .command(&["status", "--admin", &admin(&world)])
-            .await?,
-    );
+    let shown = world.shown().await?;
     ensure!(
         shown.contains("dn2") && shown.contains("retrying"),
         "{shown}"
@@ -64,10 +59,6 @@ async fn an_operator_sees_what_goes_on() -> Result<()> {
     world.service.launch().await?;
     ensure!(world.last_gno().await? == last);
     world.verified().await
-}
-
-fn admin(world: &World) -> String {
-    format!("http://127.0.0.1:{}", world.service.admin_port())
 }
 
 async fn status(world: &World) -> Result<()> {
@@ -92,8 +83,7 @@ async fn status(world: &World) -> Result<()> {
         client["user"] == "repl" && client["server_id"] == 201,
         "{client}"
     );
-    let args = ["status", "--admin", &admin(world)];
-    let shown = text(&world.service.command(&args).await?);
+    let shown = world.shown().await?;
     for word in [
         "NODE",
         "dn1",

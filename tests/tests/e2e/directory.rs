@@ -156,13 +156,7 @@ async fn a_damaged_file_is_named_and_can_be_restored_under_a_running_service() -
         .as_str()
         .is_some_and(|d| d.starts_with(&format!("{}:", names[1])));
     ensure!(named, "{damaged}");
-    let admin = format!("http://127.0.0.1:{}", world.service.admin_port());
-    let shown = text(
-        &world
-            .service
-            .command(&["status", "--admin", &admin])
-            .await?,
-    );
+    let shown = world.shown().await?;
     let line = shown.lines().find(|l| l.starts_with("DAMAGED"));
     ensure!(line.is_some_and(|l| l.contains(&names[1])), "{shown}");
     let dir = world.service.data_dir();

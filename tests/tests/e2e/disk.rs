@@ -83,9 +83,7 @@ async fn insert(world: &World, count: u32) -> Result<()> {
 }
 
 fn last(status: &Status) -> u64 {
-    let executed = status.gtid_executed();
-    let last = executed.rsplit([':', '-']).next().unwrap_or_default();
-    last.parse().unwrap_or(0)
+    status.last_gno().unwrap_or(0)
 }
 
 async fn durable(world: &World, gno: u64) -> Result<Status> {
@@ -253,10 +251,10 @@ async fn goes_on(world: &mut World, before: u64, all: u64) -> Result<()> {
     world.verified().await
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_sync_that_fails_ends_the_process() -> Result<()> {
+/// The service with its directory on an ext4 of its own, five transactions in it; `None` where nothing can be mounted.
+async fn on_ext4() -> Result<Option<(World, Image)>> {
     if !can_mount(&["mkfs.ext4", "e2fsck"])? {
-        return Ok(());
+        return Ok(None);
     }
     let mut world = stage().await?;
     let mut image = Image::new(&world)?;
@@ -264,6 +262,14 @@ async fn a_sync_that_fails_ends_the_process() -> Result<()> {
     world.service.launch().await?;
     insert(&world, 3).await?;
     durable(&world, 5).await?;
+    Ok(Some((world, image)))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sync_that_fails_ends_the_process() -> Result<()> {
+    let Some((mut world, mut image)) = on_ext4().await? else {
+        return Ok(());
+    };
     // The disk below has no more room: what the file system takes, it can not keep.
     let filler = image.base.0.join("filler");
     fill(&filler, 0)?;
@@ -278,15 +284,9 @@ async fn a_sync_that_fails_ends_the_process() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_system_that_turns_read_only_ends_the_process() -> Result<()> {
-    if !can_mount(&["mkfs.ext4", "e2fsck"])? {
+    let Some((mut world, mut image)) = on_ext4().await? else {
         return Ok(());
-    }
-    let mut world = stage().await?;
-    let mut image = Image::new(&world)?;
-    image.mount()?;
-    world.service.launch().await?;
-    insert(&world, 3).await?;
-    durable(&world, 5).await?;
+    };
     let options = ["-o", "remount,abort"];
     let aborted = Command::new("mount")
         .args(options)

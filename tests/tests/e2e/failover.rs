@@ -15,14 +15,13 @@ use tokio::sync::RwLock;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 use tributary_tests::cluster::{Cluster, Workplace};
-use tributary_tests::compare::{CompareOptions, compare};
 use tributary_tests::coordinator::{Branch, Coordinator, Finish, Outcome};
 use tributary_tests::mysqld::{APP_ACCOUNT, Mysqld, MysqldOptions, ReplicationSource};
 use tributary_tests::service::{NodeEntry, Service, ServiceOptions};
 use tributary_tests::tso::Tso;
 
 use crate::sum;
-use crate::world::CATCH_UP;
+use crate::world::{CATCH_UP, becomes_same, last_gno, verified};
 
 const ACCOUNTS: i64 = 40;
 const BALANCE: i64 = 1000;
@@ -314,30 +313,6 @@ impl Stage {
         }
         Ok(took)
     }
-
-    async fn same(&self) -> Result<()> {
-        let deadline = Instant::now() + CATCH_UP;
-        let shards: Vec<_> = self
-            .groups
-            .iter()
-            .map(|g| g.primary().root_opts())
-            .collect();
-        loop {
-            let whole = self.replica.root_opts();
-            let result = compare(&shards, &whole, &CompareOptions::default()).await?;
-            if result.is_same() {
-                println!("{result}");
-                return Ok(());
-            }
-            let status = self.replica.replica_status().await?.unwrap_or_default();
-            ensure!(
-                Instant::now() < deadline && status.errors().is_none(),
-                "{result}; {status}; {}",
-                self.service.log_tail()
-            );
-            sleep(Duration::from_millis(200)).await;
-        }
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -367,9 +342,10 @@ async fn nodes_fail_over_under_load() -> Result<()> {
     }
     let coordinator = Arc::clone(&*stage.app.coordinator.read().await);
     coordinator.settle(CATCH_UP).await?;
-    stage.same().await?;
-    let last = stage.service.status().await?.gtid_executed();
-    let last: u64 = last.rsplit([':', '-']).next().unwrap_or_default().parse()?;
+    let primaries = stage.groups.iter().map(|g| g.primary().root_opts());
+    let shards: Vec<_> = primaries.collect();
+    becomes_same(&shards, &stage.replica, &stage.service).await?;
+    let last = last_gno(&stage.service).await?;
     let expected = (2 * ACCOUNTS as usize, 2 * ACCOUNTS * BALANCE);
     let watched = sum::watch(stage.service.opts(), expected, || Some(last)).await?;
     ensure!(watched == last, "{watched} of {last}");
@@ -378,11 +354,5 @@ async fn nodes_fail_over_under_load() -> Result<()> {
         rounds()
     );
     ensure!(slowest < RESUMED_WITHIN, "{slowest:?}");
-    let dir = stage.service.data_dir();
-    let output = stage
-        .service
-        .command(&["verify".as_ref(), dir.as_os_str()])
-        .await?;
-    ensure!(output.status.success(), "{}", crate::world::text(&output));
-    Ok(())
+    verified(&stage.service).await
 }

@@ -9,7 +9,7 @@ use tributary_tests::mysqld::Mysqld;
 use tributary_tests::service::Status;
 
 use crate::causal::{prepare, sessions, wait_for_ids, xid};
-use crate::world::{World, text};
+use crate::world::World;
 
 /// For a machine that is busy.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -66,13 +66,7 @@ async fn prepare_large(conn: &mut Conn, name: &str, node: usize, first: u32) -> 
 
 /// What `tributary status` and `XA RECOVER` call the branches is the same.
 async fn is_shown(world: &World) -> Result<()> {
-    let admin = format!("http://127.0.0.1:{}", world.service.admin_port());
-    let shown = text(
-        &world
-            .service
-            .command(&["status", "--admin", &admin])
-            .await?,
-    );
+    let shown = world.shown().await?;
     let recover = "XA RECOVER CONVERT XID";
     let rows: Vec<(u32, u32, u32, String)> = world.cluster.nodes[0].rows(recover).await?;
     ensure!(rows.len() == 2, "{rows:?}");

@@ -88,9 +88,7 @@ fn generate(dir: &Path) -> Result<()> {
 }
 
 fn last(status: &Status) -> u64 {
-    let executed = status.gtid_executed();
-    let last = executed.rsplit([':', '-']).next().unwrap_or_default();
-    last.parse().unwrap_or(0)
+    status.last_gno().unwrap_or(0)
 }
 
 /// The time until a client is greeted.

@@ -3,9 +3,11 @@
 use std::path::Path;
 use std::process::{Output, Stdio};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use mysql_async::Opts;
+use tokio::time::sleep;
 use tributary_tests::bank::{Bank, BankOptions};
 use tributary_tests::cluster::Cluster;
 use tributary_tests::compare::{CompareOptions, compare};
@@ -79,21 +81,19 @@ impl World {
 
     /// `tributary verify` on the service's directory says that all is well.
     pub(crate) async fn verified(&self) -> Result<()> {
-        let dir = self.service.data_dir();
-        let output = self
-            .service
-            .command(&["verify".as_ref(), dir.as_os_str()])
-            .await?;
-        ensure!(output.status.success(), "verify: {}", text(&output));
-        Ok(())
+        verified(&self.service).await
+    }
+
+    /// What `tributary status` shows.
+    pub(crate) async fn shown(&self) -> Result<String> {
+        let admin = format!("http://127.0.0.1:{}", self.service.admin_port());
+        let output = self.service.command(&["status", "--admin", &admin]).await?;
+        Ok(text(&output))
     }
 
     /// Number of the last transaction that is durable.
     pub(crate) async fn last_gno(&self) -> Result<u64> {
-        let executed = self.service.status().await?.gtid_executed();
-        let last = executed.rsplit([':', '-']).next().unwrap_or_default();
-        last.parse()
-            .with_context(|| format!("GTID set {executed:?}"))
+        last_gno(&self.service).await
     }
 
     /// The service has logged nothing at ERROR.
@@ -109,6 +109,45 @@ impl World {
             errors.join("\n")
         );
         Ok(())
+    }
+}
+
+/// See [`World::verified`].
+pub(crate) async fn verified(service: &Service) -> Result<()> {
+    let dir = service.data_dir();
+    let verify = ["verify".as_ref(), dir.as_os_str()];
+    let output = service.command(&verify).await?;
+    ensure!(output.status.success(), "verify: {}", text(&output));
+    Ok(())
+}
+
+/// See [`World::last_gno`].
+pub(crate) async fn last_gno(service: &Service) -> Result<u64> {
+    let status = service.status().await?;
+    let last = status.last_gno();
+    last.with_context(|| format!("GTID set {:?}", status.gtid_executed()))
+}
+
+/// Waits until the replica has what the shards have together; nobody writes any more.
+pub(crate) async fn becomes_same(
+    shards: &[Opts],
+    replica: &Mysqld,
+    service: &Service,
+) -> Result<()> {
+    let deadline = Instant::now() + CATCH_UP;
+    loop {
+        let result = compare(shards, &replica.root_opts(), &CompareOptions::default()).await?;
+        if result.is_same() {
+            println!("{}: {result}", replica.name());
+            return Ok(());
+        }
+        let status = replica.replica_status().await?.unwrap_or_default();
+        ensure!(
+            Instant::now() < deadline && status.errors().is_none(),
+            "{result}; {status}; {}",
+            service.log_tail()
+        );
+        sleep(Duration::from_millis(200)).await;
     }
 }
 
