@@ -38,7 +38,9 @@ pub use crate::core::assemble_error::{AssembleError, GtidOrNone};
 pub use crate::core::choice::ChoiceError;
 pub use crate::core::chunk::Account;
 pub use crate::core::place::{Continuity, Places, in_epoch};
-pub use crate::core::resume::{GtidText, ResumeError, Start, before_start, check, done, left};
+pub use crate::core::resume::{
+    GtidText, ResumeError, Start, before_start, check, done, left, merged,
+};
 pub use crate::core::settings::{Identity, NodeFacts, SettingsProblem};
 pub use crate::core::trouble::TroubleKind;
 pub use budget::Budget;

@@ -34,7 +34,8 @@ pub fn run(data: &[u8]) {
     let same = TableMap::parse(&same).expect("a table map is written so that it can be read");
     let again = Layout::of_event(&same, None).expect("and understood");
     // What is no text in its character set is read with replacement characters, and these are written in another way.
-    if !format!("{layout:?}").contains(char::REPLACEMENT_CHARACTER) {
+    let is_text = || !format!("{layout:?}").contains(char::REPLACEMENT_CHARACTER);
+    if again != layout && is_text() {
         assert_eq!(again, layout, "a layout is what its table map says");
     }
     let Ok(target) = TableMap::parse(to) else {

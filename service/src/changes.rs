@@ -9,7 +9,7 @@ use tokio::time::{sleep, timeout};
 use tributary_binlog::GtidSet;
 use tributary_collector::{
     CollectorConfig, JoinError, JoinPoint, Joining, Start, before_start, check, done, gtid_sets,
-    left, settings_problems,
+    left, merged, settings_problems,
 };
 use tributary_flow::{
     ChangeKind, Checkpoint, Moment, NodeChange, NodeProgress, NodeRecord, NodeSet,
@@ -112,7 +112,8 @@ impl Supervisor {
         let mut written = None;
         let left = self
             .switch(async |this: &Self, checkpoint, at| {
-                let read = emitted(checkpoint, &node.name);
+                let read = checkpoint.nodes.get(&node.name).map(merged);
+                let read = read.unwrap_or_default();
                 if !force {
                     ddl_is_not_pending(checkpoint)?;
                     let (executed, _) = gtid_sets(config).await.map_err(|e| e.to_string())?;
@@ -447,13 +448,6 @@ impl Turn {
         self.spec.nodes.sort_by(|a, b| a.name.cmp(&b.name));
         self
     }
-}
-
-fn emitted(checkpoint: &Checkpoint, node: &str) -> GtidSet {
-    let progress = checkpoint.nodes.get(node);
-    let all = progress.map(done).unwrap_or_default();
-    // A branch that is kept is received, and not merged.
-    progress.map_or(all.clone(), |p| minus(&all, &p.kept))
 }
 
 fn minus(a: &GtidSet, b: &GtidSet) -> GtidSet {

@@ -92,17 +92,21 @@ pub fn done(progress: &NodeProgress) -> GtidSet {
     set
 }
 
+/// What is merged of a node: a branch that is kept is received, and not merged.
+pub fn merged(progress: &NodeProgress) -> GtidSet {
+    let mut set = done(progress);
+    set.subtract(&progress.kept);
+    set
+}
+
 /// What a node that leaves has executed and is not merged: it may leave when that is nothing.
 pub fn left(executed: &GtidSet, progress: Option<&NodeProgress>) -> GtidSet {
     let mut left = executed.clone();
-    let Some(progress) = progress else {
-        return left;
-    };
-    let mut merged = done(progress);
-    merged.subtract(&progress.kept);
-    left.subtract(&merged);
     if mutant(Mutant::LeaveUndrained) {
         return GtidSet::new();
+    }
+    if let Some(progress) = progress {
+        left.subtract(&merged(progress));
     }
     left
 }
