@@ -109,7 +109,7 @@ proptest! {
         flags: u16,
         schema in bytes(64),
         table in bytes(300),
-        types in vec(any::<u8>(), 0..300),
+        types in vec(any::<u8>(), 1..300),
         meta in bytes(300),
         optional in bytes(50),
     ) {

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use mysql_async::Conn;
+use mysql_async::prelude::Queryable;
 use tokio::time::{Instant, sleep};
 use tributary_tests::bank::{Bank, BankOptions};
 use tributary_tests::mysqld::{Mysqld, MysqldOptions, REPL_ACCOUNT};
@@ -166,6 +168,12 @@ async fn replicas_and_mysqlbinlog_follow_in_every_way() -> Result<()> {
     sleep(Duration::from_secs(2)).await;
     for replica in &attached {
         replica.broken().await?;
+    }
+    // A slow machine may write too little to fill files by itself.
+    for _ in 0..3 {
+        let mut conn = Conn::new(world.service.opts()).await?;
+        conn.query_drop("FLUSH BINARY LOGS").await?;
+        sleep(Duration::from_millis(300)).await;
     }
     world.service.restart().await?;
     let copy = Follower::start(&world)?;
