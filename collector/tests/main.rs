@@ -9,7 +9,6 @@ mod fixtures;
 mod memory;
 mod network;
 mod nodes;
-mod proxy;
 mod rig;
 mod semisync;
 mod spill;

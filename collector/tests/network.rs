@@ -6,10 +6,10 @@ use tokio::time::sleep;
 use tributary_binlog::{EventType, Gtid, GtidSet};
 use tributary_collector::{CollectorConfig, TroubleKind};
 use tributary_flow::{SourceTxn, TxnKind};
+use tributary_tests::faults::{Fault, FaultProxy};
 use tributary_tests::mysqld::MysqldOptions;
 
-use crate::proxy::{Fault, Proxy};
-use crate::rig::{Rig, Server};
+use crate::rig::{Rig, Server, over};
 use crate::stream::body;
 
 /// What a transaction is, without the place it ends at.
@@ -47,10 +47,10 @@ async fn undisturbed(server: &Server) -> (GtidSet, Vec<Content>) {
     (executed, content(&txns))
 }
 
-async fn over_proxy(server: &Server) -> (Proxy, CollectorConfig) {
-    let proxy = Proxy::start(server.mysqld.port()).await;
+async fn over_proxy(server: &Server) -> (FaultProxy, CollectorConfig) {
+    let proxy = FaultProxy::start(server.mysqld.port()).await.unwrap();
     let mut config = server.config();
-    config.servers = vec![proxy.url(server.url())];
+    config.servers = vec![over(&proxy, server.url())];
     config.watch_every = Duration::from_secs(3600);
     (proxy, config)
 }

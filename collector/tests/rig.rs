@@ -13,6 +13,7 @@ use tributary_collector::{
 use tributary_flow::{
     FenceAnswer, FenceRequest, NodeBatch, NodeId, NodeItem, NodeProgress, SourcePos, SourceTxn,
 };
+use tributary_tests::faults::FaultProxy;
 use tributary_tests::mysqld::{Mysqld, MysqldOptions, REPL_ACCOUNT};
 
 /// Long enough for a loaded machine.
@@ -251,6 +252,15 @@ impl Rig {
             .await
             .expect("it stops");
         assert!(matches!(status.borrow().state, NodeState::Stopped));
+    }
+}
+
+/// The same account over the proxy, in clear text.
+pub(crate) fn over(proxy: &FaultProxy, url: NodeUrl) -> NodeUrl {
+    NodeUrl {
+        port: proxy.port(),
+        tls: TlsMode::Disabled,
+        ..url
     }
 }
 

@@ -11,10 +11,10 @@ use tributary_collector::{
     CollectorConfig, DumpConn, DumpOptions, NodeState, Start, TlsMode, TroubleKind,
 };
 use tributary_flow::{NodeProgress, SourceTxn};
+use tributary_tests::faults::{Fault, FaultProxy};
 use tributary_tests::mysqld::MysqldOptions;
 
-use crate::proxy::{Fault, Proxy};
-use crate::rig::{PATIENCE, Rig, Server, until};
+use crate::rig::{PATIENCE, Rig, Server, over, until};
 
 const TABLE: &str =
     "CREATE DATABASE shop; CREATE TABLE shop.t (id INT PRIMARY KEY AUTO_INCREMENT, v LONGTEXT)";
@@ -82,9 +82,9 @@ async fn a_node_that_is_down_or_hangs() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_that_is_slow_or_stalled() {
     let server = node().await;
-    let proxy = Proxy::start(server.mysqld.port()).await;
+    let proxy = FaultProxy::start(server.mysqld.port()).await.unwrap();
     let mut config = server.config();
-    config.servers = vec![proxy.url(server.url())];
+    config.servers = vec![over(&proxy, server.url())];
     config.slow_answer = Duration::from_millis(200);
     let (mut rig, mut have) = reading(&server, config).await;
     proxy.fault(Fault::Delay(Duration::from_millis(400)));
@@ -463,9 +463,9 @@ async fn a_clock_that_jumps() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_address_that_moves_to_another_server_is_followed() {
     let a = node().await;
-    let proxy = Proxy::start(a.mysqld.port()).await;
+    let proxy = FaultProxy::start(a.mysqld.port()).await.unwrap();
     let mut config = a.config();
-    config.servers = vec![proxy.url(a.url())];
+    config.servers = vec![over(&proxy, a.url())];
     let (mut rig, have) = reading(&a, config).await;
     // A copy of it, as a promoted replica would be, with files numbered anew.
     let b = Server::start(MysqldOptions::node("dn1", 12)).await;

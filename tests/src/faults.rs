@@ -1,52 +1,57 @@
-//! A network that fails on order: stands between a collector and a node.
+//! A network that fails on order: in goes the port of a server, out comes another port that leads there, and breaks what passes in the
+//! way it is told to. Clients and their server never know that it is there.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use anyhow::Result;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::time::sleep;
-use tributary_collector::{NodeUrl, TlsMode};
 
-/// What goes wrong.
+/// What goes wrong. Each is about what is under way when it is ordered and what comes after.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Fault {
+pub enum Fault {
     /// Nothing.
     None,
     /// New connections are closed at once, and those that are there too.
     Refuse,
     /// Nothing passes in either direction, and nobody is told.
     Partition,
-    /// What the node sends arrives, one byte at a time.
+    /// What the server sends arrives, one byte at a time.
     OneByte,
-    /// After so many bytes from the node, the connection is reset.
+    /// After so many bytes from the server, the connection is reset.
     ResetAfter(u64),
-    /// After every so many bytes from the node, nothing passes for a while.
+    /// After every so many bytes from the server, nothing passes for a while.
     Stall(u64, Duration),
     /// Everything takes longer.
     Delay(Duration),
     /// What the client sends is dropped if it holds this text.
     Swallow(&'static str),
-    /// Each connection of the client becomes two at the node; the second is said the same and not listened to.
+    /// Each connection of the client becomes two at the server; the second is said the same and not listened to.
     Duplicate,
 }
 
 /// A running proxy.
-pub(crate) struct Proxy {
+#[derive(Debug)]
+pub struct FaultProxy {
     port: u16,
     fault: watch::Sender<Fault>,
     target: watch::Sender<u16>,
     resets: Arc<AtomicU64>,
 }
 
-impl Proxy {
+impl FaultProxy {
     /// Forwards to a port of this machine.
-    pub(crate) async fn start(target: u16) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = listener.local_addr().unwrap().port();
+    ///
+    /// # Errors
+    /// When no port can be had.
+    pub async fn start(target: u16) -> Result<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let port = listener.local_addr()?.port();
         let (fault, faults) = watch::channel(Fault::None);
         let (target, targets) = watch::channel(target);
         let resets = Arc::new(AtomicU64::new(0));
@@ -57,35 +62,32 @@ impl Proxy {
                 tokio::spawn(serve(client, target, faults.clone(), Arc::clone(&counter)));
             }
         });
-        Self {
+        Ok(Self {
             port,
             fault,
             target,
             resets,
-        }
+        })
     }
 
-    pub(crate) fn fault(&self, fault: Fault) {
+    /// The port to connect to instead of the server's.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// From now on, this goes wrong.
+    pub fn fault(&self, fault: Fault) {
         self.fault.send_replace(fault);
     }
 
     /// Where new connections lead.
-    pub(crate) fn lead_to(&self, target: u16) {
+    pub fn lead_to(&self, target: u16) {
         self.target.send_replace(target);
     }
 
     /// How many connections were reset.
-    pub(crate) fn resets(&self) -> u64 {
+    pub fn resets(&self) -> u64 {
         self.resets.load(Ordering::SeqCst)
-    }
-
-    /// The same account over the proxy, in clear text.
-    pub(crate) fn url(&self, url: NodeUrl) -> NodeUrl {
-        NodeUrl {
-            port: self.port,
-            tls: TlsMode::Disabled,
-            ..url
-        }
     }
 }
 
@@ -113,7 +115,7 @@ async fn serve(
         None
     };
     if matches!(*faults.borrow(), Fault::ResetAfter(_)) {
-        client.set_zero_linger().unwrap();
+        let _ = client.set_zero_linger();
     }
     let (from_client, to_client) = client.into_split();
     let (from_node, to_node) = node.into_split();
@@ -181,8 +183,8 @@ async fn downstream(
                 resets.fetch_add(1, Ordering::SeqCst);
                 return;
             }
-            Fault::ResetAfter(limit) => usize::try_from(limit - passed).unwrap(),
-            Fault::Stall(every, _) => usize::try_from(every).unwrap(),
+            Fault::ResetAfter(limit) => usize::try_from(limit - passed).unwrap_or(usize::MAX),
+            Fault::Stall(every, _) => usize::try_from(every).unwrap_or(usize::MAX),
             _ => buffer.len(),
         };
         let room = room.min(buffer.len());

@@ -10,6 +10,7 @@ pub mod bank;
 pub mod cluster;
 pub mod compare;
 pub mod coordinator;
+pub mod faults;
 pub mod mysqld;
 pub mod process;
 pub mod service;

@@ -69,6 +69,30 @@ impl Status {
             .collect()
     }
 
+    /// What is wrong with a node now, by name, and what was last.
+    pub fn troubles(&self, node: &str) -> (Vec<String>, String) {
+        let node = self.nodes().find(|n| n["name"] == node);
+        let name = |t: &Value| t["name"].as_str().unwrap_or_default().to_owned();
+        let troubles = node.and_then(|n| n["troubles"].as_array());
+        (
+            troubles.into_iter().flatten().map(name).collect(),
+            node.map(|n| name(&n["last_failure"])).unwrap_or_default(),
+        )
+    }
+
+    /// What to do about a trouble of a node; empty when it has it not.
+    pub fn advice(&self, node: &str, trouble: &str) -> String {
+        let node = self.nodes().find(|n| n["name"] == node);
+        let troubles = node.and_then(|n| n["troubles"].as_array());
+        let one = troubles
+            .into_iter()
+            .flatten()
+            .find(|t| t["name"] == trouble);
+        one.and_then(|t| t["advice"].as_str())
+            .unwrap_or_default()
+            .to_owned()
+    }
+
     /// The durable end: binlog file and position.
     pub fn durable(&self) -> (String, u64) {
         (
