@@ -111,6 +111,8 @@ mutants! {
     JoinForgetsPrepared,
     /// Leaving: what a node still has is not waited for.
     LeaveUndrained,
+    /// Store: what is kept of a node that is renamed keeps the node's old name.
+    RenameLeavesBranches,
     /// Merger: a restart forgets the branches that are kept.
     ForgetKept,
     /// Merger: a kept branch that is written stays kept.

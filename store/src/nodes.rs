@@ -1,7 +1,7 @@
 //! A change of the nodes that are merged. In: the new set with the merger's state as it is behind the change. Out: both on
 //! the disk, or neither: recovery finds the old set with the old state, or the new set with the new one.
 
-use tributary_flow::{Checkpoint, NodeSet};
+use tributary_flow::{Checkpoint, Mutant, NodeSet, mutant};
 
 use crate::{
     DurableEnd, LogWriter, OpenError, WriteError,
@@ -41,7 +41,9 @@ impl LogWriter {
         for branch in self.list_branches().map_err(|e| WriteError::Inconsistent {
             detail: e.to_string(),
         })? {
-            let new = change.renamed.iter().find(|(old, _)| *old == branch.node);
+            let mut renamed = change.renamed.iter();
+            let new = renamed
+                .find(|(old, _)| *old == branch.node && !mutant(Mutant::RenameLeavesBranches));
             if new.is_none() && !change.removed.contains(&branch.node) {
                 continue;
             }

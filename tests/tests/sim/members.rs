@@ -1,4 +1,4 @@
-//! Nodes that join, leave and fail over while the stream runs.
+//! Nodes that join, leave, get other servers or another name, and fail over while the stream runs.
 //!
 //! In: moments at which somebody changes the nodes. Out: the steps of `service/src/changes.rs` over the real join point, the real
 //! store and a new merger: the old set of nodes or the new one, whatever happens in between. What is true about a node that
@@ -33,6 +33,8 @@ pub(crate) struct Members {
     /// Is not used any more, and has not left.
     leaving: Option<usize>,
     switch: Option<Switch>,
+    /// What each node is called.
+    names: Vec<String>,
     /// Something has changed: the story can not be told again from the binlogs alone.
     pub(crate) changed: bool,
 }
@@ -49,6 +51,9 @@ enum Change {
     /// Behind its first groups.
     JoinAt(usize, usize),
     Leave(usize),
+    /// Other servers with the same data.
+    Replace(usize),
+    Rename(usize),
 }
 
 enum Step {
@@ -74,6 +79,7 @@ impl Members {
             leaves: plan.leaves,
             leaving: None,
             switch: None,
+            names: (0..plan.nodes).map(|n| format!("dn{n}")).collect(),
             changed: false,
         }
     }
@@ -89,25 +95,42 @@ impl Members {
     }
 
     pub(crate) fn table(&self) -> NodeTable {
-        NodeTable::new(self.now.iter().map(|n| name(*n)))
+        NodeTable::new(self.now.iter().map(|n| self.name(*n)))
+    }
+
+    /// What a node is called now.
+    pub(crate) fn name(&self, n: usize) -> String {
+        self.names[n].clone()
+    }
+
+    /// All nodes, also those that do not belong to the cluster now.
+    fn everybody(&self) -> NodeTable {
+        NodeTable::new(self.names.iter().cloned())
     }
 
     /// What is stored at the first start.
     pub(crate) fn set(&self) -> NodeSet {
         let nodes = self.now.iter();
         NodeSet {
-            nodes: nodes.map(|n| (name(*n), NodeRecord::default())).collect(),
+            nodes: nodes
+                .map(|n| (self.name(*n), NodeRecord::default()))
+                .collect(),
             ..NodeSet::default()
         }
     }
 }
 
-pub(crate) fn name(n: usize) -> String {
-    format!("dn{n}")
+/// The node that is called so: `dn3`, or `dn3~1` after it was renamed. The order of the names stays that of the nodes.
+pub(crate) fn number(name: &str) -> Result<usize> {
+    let number = name.strip_prefix("dn").and_then(|n| n.split('~').next());
+    Ok(number.context("a node's name")?.parse()?)
 }
 
-fn number(name: &str) -> Result<usize> {
-    Ok(name.strip_prefix("dn").context("a node's name")?.parse()?)
+fn renamed(name: &str) -> String {
+    match name.split_once('~') {
+        Some((name, times)) => format!("{name}~{}", times.parse::<u32>().unwrap_or(0) + 1),
+        None => format!("{name}~1"),
+    }
 }
 
 /// Branches that are prepared behind the first `groups` of a binlog.
@@ -162,8 +185,25 @@ impl World {
             self.members.leaves -= 1;
             self.members.leaving = Some(n);
             self.cluster.retired.insert(n);
+            return Ok(());
+        }
+        if late.is_empty() {
+            return self.alter();
         }
         Ok(())
+    }
+
+    /// Who belongs to the cluster stays; a node gets another name, or other servers.
+    fn alter(&mut self) -> Result<()> {
+        let mut side = Rng::new(self.rng.state());
+        let all: Vec<usize> = self.members.now.iter().copied().collect();
+        let n = all[side.below(all.len())];
+        let change = match side.percent(50) {
+            true => Change::Rename(n),
+            false if self.plan.failover == 0 || !self.cluster.nodes[n].up => return Ok(()),
+            false => Change::Replace(n),
+        };
+        self.switch(change)
     }
 
     fn join(&mut self, n: usize) -> Result<()> {
@@ -189,7 +229,7 @@ impl World {
             .values()
             .any(|t| t.parts.iter().any(open));
         let service = self.service.as_ref().context("it runs")?;
-        let progress = service.durable.nodes.get(&name(n));
+        let progress = service.durable.nodes.get(&self.members.name(n));
         let node = &self.cluster.nodes[n];
         if used || !node.up || !left(&node.executed, progress).is_empty() {
             self.counts.hit(Fault::LeaveNotYet);
@@ -233,6 +273,8 @@ impl World {
         }
         match switch.change {
             Change::Leave(n) => self.has_left(n),
+            Change::Replace(n) => self.is_replaced(n),
+            Change::Rename(n) => self.is_renamed(n),
             Change::JoinAt(n, groups) => {
                 let mut before = GtidSet::new();
                 for entry in self.cluster.nodes[n].entries.iter().take(groups) {
@@ -270,30 +312,56 @@ impl World {
     fn has_joined(&mut self, n: usize, before: &GtidSet) -> Result<()> {
         let service = self.service.as_mut().context("it runs")?;
         let mut checkpoint = service.progress();
+        let name = self.members.name(n);
         let progress = NodeProgress::joining(before, &checkpoint);
-        checkpoint.nodes.insert(name(n), progress);
+        checkpoint.nodes.insert(name.clone(), progress);
         self.counts.hit(Fault::NodeJoined);
         self.take_effect(checkpoint, |set| {
-            set.nodes.insert(name(n), NodeRecord::default());
+            set.nodes.insert(name, NodeRecord::default());
         })
     }
 
     fn has_left(&mut self, n: usize) -> Result<()> {
         let service = self.service.as_mut().context("it runs")?;
         let mut checkpoint = service.progress();
-        let more = left(
-            &self.cluster.nodes[n].executed,
-            checkpoint.nodes.get(&name(n)),
-        );
+        let name = self.members.name(n);
+        let more = left(&self.cluster.nodes[n].executed, checkpoint.nodes.get(&name));
         if !more.is_empty() {
             self.counts.hit(Fault::LeaveNotYet);
             return self.go_on();
         }
-        checkpoint.nodes.remove(&name(n));
+        checkpoint.nodes.remove(&name);
         self.counts.hit(Fault::NodeLeft);
         self.take_effect(checkpoint, |set| {
-            set.nodes.remove(&name(n));
-            set.removed.insert(name(n));
+            set.nodes.remove(&name);
+            set.removed.insert(name);
+        })
+    }
+
+    fn is_replaced(&mut self, n: usize) -> Result<()> {
+        let service = self.service.as_mut().context("it runs")?;
+        let checkpoint = service.progress();
+        self.counts.hit(Fault::NodeReplaced);
+        self.fail_over(n);
+        self.take_effect(checkpoint, |_| {})
+    }
+
+    fn is_renamed(&mut self, n: usize) -> Result<()> {
+        let old = self.members.name(n);
+        let new = renamed(&old);
+        let service = self.service.as_mut().context("it runs")?;
+        let mut checkpoint = service.progress();
+        if let Some(progress) = checkpoint.nodes.remove(&old) {
+            if !progress.kept.is_empty() {
+                self.counts.hit(Fault::RenamedWhileKept);
+            }
+            checkpoint.nodes.insert(new.clone(), progress);
+        }
+        self.counts.hit(Fault::NodeRenamed);
+        self.take_effect(checkpoint, |set| {
+            let record = set.nodes.remove(&old).unwrap_or_default();
+            set.nodes.insert(new.clone(), record);
+            set.renamed.insert(old, new);
         })
     }
 
@@ -307,6 +375,7 @@ impl World {
         let service = self.service.as_mut().context("it runs")?;
         let change = NodeSetChange {
             removed: nodes.removed.iter().cloned().collect(),
+            renamed: nodes.renamed.clone().into_iter().collect(),
             nodes: nodes.clone(),
             checkpoint: Some(checkpoint.clone()),
             ..NodeSetChange::default()
@@ -323,14 +392,21 @@ impl World {
     pub(crate) fn adopt(&mut self, set: &NodeSet, checkpoint: &Checkpoint) -> Result<()> {
         let mut told = BTreeSet::new();
         for name in set.nodes.keys() {
-            told.insert(number(name)?);
+            let n = number(name)?;
+            self.members.changed |= self.members.names[n] != *name;
+            self.members.names[n].clone_from(name);
+            told.insert(n);
         }
+        self.table = self.members.everybody();
         for n in told
             .difference(&self.members.now)
             .copied()
             .collect::<Vec<_>>()
         {
-            let progress = checkpoint.nodes.get(&name(n)).context("where it joined")?;
+            let progress = checkpoint
+                .nodes
+                .get(&self.members.name(n))
+                .context("where it joined")?;
             let at = progress.joined.context("when it joined")?.micros();
             self.cluster.joined_at.insert(n, at);
             self.joined(n, &progress.before_start.clone(), checkpoint);
@@ -350,7 +426,10 @@ impl World {
         self.cluster.starts[n] = before.clone();
         // What has been written without its part, if only as nothing: that part has a place of its own.
         let done = |p: &Part| {
-            let progress = checkpoint.nodes.get(&name(p.node)).filter(|_| p.node != n);
+            let progress = checkpoint
+                .nodes
+                .get(&self.members.name(p.node))
+                .filter(|_| p.node != n);
             let start = &self.cluster.starts[p.node];
             let gone = self.cluster.removed.contains(&p.node);
             let done = |g| {

@@ -18,6 +18,7 @@ use tributary_store::{GlobalLog, LogWriter, Opened, WriteError};
 
 use crate::faults::{Counts, Fault, Plan};
 use crate::link::Link;
+use crate::members;
 use crate::rng::Rng;
 
 /// As in `merger/src/task.rs`, µs.
@@ -114,7 +115,7 @@ impl Service {
             links: table.iter().map(link).collect(),
             ids: table
                 .iter()
-                .filter_map(|(_, name)| name[2..].parse().ok())
+                .filter_map(|(_, name)| members::number(name).ok())
                 .collect(),
             merger,
             side: Rng::new(life ^ now),

@@ -113,7 +113,7 @@ pub(crate) struct World {
     pub(crate) cluster: Cluster,
     pub(crate) members: Members,
     /// All nodes, those included that are not merged now.
-    table: NodeTable,
+    pub(crate) table: NodeTable,
     disk: MemDisk,
     kv: MemKv,
     pub(crate) service: Option<Service>,
