@@ -1,5 +1,6 @@
 # make demo      shows Tributary with real MySQL servers on this machine (KEEP=1 leaves them running)
 # make test      every test, those with real servers included, whether seeded defects are found, and fuzzing
+# make test-clients  part of make test: MariaDB replicas, Debezium, go-mysql and other clients behind the service (fetches them)
 # make build     the programs, into $(CARGO_TARGET_DIR)/release
 # make lint      formatting, clippy, documentation
 # make fuzz      every fuzzing target for FUZZ_SECONDS (60), from the corpus in fuzz/corpus
@@ -20,7 +21,7 @@ export CARGO_TARGET_DIR ?= $(cache)/target
 cargo := tools/with-ccache cargo
 programs := $(CARGO_TARGET_DIR)/release
 
-.PHONY: demo test build lint fuzz bench clean deps
+.PHONY: demo test test-clients build lint fuzz bench clean deps
 
 deps:
 	@tools/get-build-deps
@@ -39,16 +40,25 @@ test: build
 	@tools/get-mysql >/dev/null
 	$(cargo) test --release --workspace --locked $(TEST_ARGS)
 	$(cargo) test --release --locked -p tributary-tests --features mutants --test sim -- mutants
+	$(MAKE) test-clients
 	@tools/fuzz corpus
 
 # Without what make sets for the other builds: the targets are compiled with coverage counters, into a directory of their own.
 fuzz: deps
 	@tools/fuzz $(FUZZ_TARGETS)
 
+test-clients: build
+	@tools/get-mysql >/dev/null
+	@tools/get-mariadb >/dev/null
+	@tools/get-mariadb trixie >/dev/null
+	@tools/get-client --all >/dev/null
+	$(cargo) test --release --locked -p tributary-tests --test clients -- --nocapture --test-threads=1
+
 lint: deps
 	cargo fmt --all --check
 	cargo fmt --manifest-path fuzz/Cargo.toml --check
 	$(cargo) clippy --release --workspace --all-targets --locked -- -D warnings
+	$(cargo) clippy --release -p tributary-tests --test clients --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(cargo) doc --release --workspace --no-deps --document-private-items --locked
 
 bench: build

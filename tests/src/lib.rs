@@ -11,6 +11,7 @@ pub mod cluster;
 pub mod compare;
 pub mod coordinator;
 pub mod faults;
+pub mod mariadb;
 pub mod mysqld;
 pub mod process;
 pub mod service;

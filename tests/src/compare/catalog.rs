@@ -144,10 +144,18 @@ type IndexRow = (
 );
 
 async fn read_indexes(conn: &mut Conn, tables: &mut BTreeMap<TableName, Table>) -> Result<()> {
+    // MariaDB has no indexes of expressions.
+    let version: Option<String> = conn.query_first("SELECT VERSION()").await?;
+    let maria = version.is_some_and(|version| version.contains("MariaDB"));
+    let expression = if maria {
+        "NULL"
+    } else {
+        "CAST(EXPRESSION AS CHAR)"
+    };
     let rows: Vec<IndexRow> = conn
         .query(format!(
             "SELECT TABLE_SCHEMA, TABLE_NAME, INDEX_NAME, COLUMN_NAME, SUB_PART, \
-             CAST(NON_UNIQUE AS SIGNED), CAST(EXPRESSION AS CHAR) \
+             CAST(NON_UNIQUE AS SIGNED), {expression} \
              FROM information_schema.STATISTICS WHERE TABLE_SCHEMA NOT IN {SYSTEM} \
              ORDER BY TABLE_SCHEMA, TABLE_NAME, INDEX_NAME, SEQ_IN_INDEX"
         ))
