@@ -52,13 +52,13 @@ test-clients: build
 	@tools/get-mariadb >/dev/null
 	@tools/get-mariadb trixie >/dev/null
 	@tools/get-client --all >/dev/null
-	$(cargo) test --release --locked -p tributary-tests --test clients -- --nocapture --test-threads=1
+	$(cargo) test --release --workspace --locked --test clients -- --nocapture --test-threads=1
 
 lint: deps
 	cargo fmt --all --check
 	cargo fmt --manifest-path fuzz/Cargo.toml --check
 	$(cargo) clippy --release --workspace --all-targets --locked -- -D warnings
-	$(cargo) clippy --release -p tributary-tests --test clients --locked -- -D warnings
+	$(cargo) clippy --release --workspace --test clients --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(cargo) doc --release --workspace --no-deps --document-private-items --locked
 
 bench: build
