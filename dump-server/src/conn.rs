@@ -132,6 +132,7 @@ impl Connection {
             session.user().unwrap_or_default(),
             state.and_then(|s| s.program.clone()),
         );
+        self.client.uses(state.and_then(|s| s.database.as_deref()));
     }
 
     async fn start_tls(&mut self) -> Result<(), ConnectionEnd> {
@@ -185,10 +186,20 @@ impl Connection {
         let packet = self
             .packet(CLIENT_COMMAND_BYTES_MAX, silence, stall, false)
             .await?;
-        self.client.command("Query");
+        let statement = self.session().statement(&packet);
+        self.client.executes(statement);
         bump(&self.server.counters.commands);
         let step = self.handle(packet).await?;
-        let registered = self.session().state().and_then(|state| {
+        self.now_shown();
+        Ok(step)
+    }
+
+    /// Brings what the lists show of this connection up to date.
+    fn now_shown(&self) {
+        let session = self.session();
+        let state = session.state();
+        self.client.uses(state.and_then(|s| s.database.as_deref()));
+        let registered = state.and_then(|state| {
             let replica = state.replica.as_ref()?;
             Some(ReplicaRow {
                 server_id: replica.server_id,
@@ -198,7 +209,6 @@ impl Connection {
             })
         });
         self.client.registered(registered);
-        Ok(step)
     }
 
     /// A timeout variable as the session has it.

@@ -42,6 +42,8 @@ struct State {
     program: Option<String>,
     command: &'static str,
     since: Instant,
+    database: Option<String>,
+    statement: Option<String>,
     dump: Option<DumpIdentity>,
     replica: Option<ReplicaRow>,
     file: Option<BinlogFile>,
@@ -105,6 +107,23 @@ impl Client {
             state.command = command;
             state.since = Instant::now();
         }
+        state.statement = None;
+    }
+
+    /// It executes a command, which may be a statement.
+    pub(crate) fn executes(&self, statement: Option<String>) {
+        let mut state = self.lock();
+        state.command = "Query";
+        state.since = Instant::now();
+        state.statement = statement;
+    }
+
+    /// Its default database now.
+    pub(crate) fn uses(&self, database: Option<&str>) {
+        let mut state = self.lock();
+        if state.database.as_deref() != database {
+            state.database = database.map(str::to_owned);
+        }
     }
 
     /// What a replica said of itself.
@@ -141,6 +160,8 @@ impl Client {
             user: state.user.clone(),
             host: self.host.clone(),
             command: state.command.to_owned(),
+            database: state.database.clone(),
+            statement: state.statement.clone(),
             program: state.program.clone(),
             server_id: dump
                 .map(|d| d.server_id)
@@ -216,6 +237,8 @@ impl Registry {
             program: None,
             command: "Connect",
             since: now,
+            database: None,
+            statement: None,
             dump: None,
             replica: None,
             file: None,

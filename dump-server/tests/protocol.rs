@@ -14,7 +14,7 @@ use tributary_dump_server::{Account, Accounts, AuthPlugin, Privileges, ServerCon
 
 use crate::programs::programs;
 use crate::support::{
-    Growing, PASSWORD, Raw, Running, UUID, config, eventually, fixture_log, tls_config,
+    Answer, Growing, PASSWORD, Raw, Running, UUID, config, eventually, fixture_log, tls_config,
 };
 
 fn compressed(running: &Running) -> OptsBuilder {
@@ -373,5 +373,79 @@ async fn connection_ids_are_never_two() {
     ids.sort_unstable();
     ids.dedup();
     assert!(ids.len() == 20 && !ids.contains(&0));
+    running.stop().await;
+}
+
+/// One row of SHOW PROCESSLIST: db, Command and Info of the connection with this id.
+async fn shown(raw: &mut Raw, sql: &str, id: u32) -> [Option<String>; 3] {
+    let Answer::Rows(columns, rows) = raw.query(sql).await else {
+        panic!("{sql}")
+    };
+    let at = |name: &str| {
+        let place = columns
+            .iter()
+            .position(|c| c.name.eq_ignore_ascii_case(name));
+        place.unwrap_or_else(|| panic!("{sql}: no {name}"))
+    };
+    let id = Some(id.to_string());
+    let row = rows
+        .iter()
+        .find(|r| r[at("Id")] == id)
+        .expect("a row of it");
+    ["db", "Command", "Info"].map(|name| row[at(name)].clone())
+}
+
+async fn until_shown(raw: &mut Raw, id: u32, expected: &[Option<String>; 3]) {
+    let mut last = [None, None, None];
+    for _ in 0..1000 {
+        last = shown(raw, "SHOW PROCESSLIST", id).await;
+        if last == *expected {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("{last:?}, not {expected:?}");
+}
+
+#[tokio::test]
+async fn the_processlist_shows_databases_and_statements() {
+    let running = Running::start(config(), fixture_log()).await;
+    let mut raw = Raw::connect(running.address).await;
+    let Answer::Rows(_, rows) = raw.query("SELECT CONNECTION_ID()").await else {
+        panic!("no id")
+    };
+    let own: u32 = rows[0][0].as_deref().unwrap().parse().unwrap();
+    let some = |text: &str| Some(text.to_owned());
+    let short = "SHOW PROCESSLIST";
+    let now = [None, some("Query"), some(short)];
+    assert_eq!(shown(&mut raw, short, own).await, now);
+    raw.write(0, b"\x02information_schema").await;
+    assert_eq!(raw.packet().await.unwrap()[0], 0);
+    // A statement longer than 100 characters is whole only with FULL, and in the tables.
+    let long = format!("SHOW /* {} */ PROCESSLIST", "x".repeat(200));
+    let now = shown(&mut raw, &long, own).await;
+    assert_eq!(now[0], some("information_schema"));
+    assert_eq!(now[2].as_deref(), long.get(..100));
+    let full = format!("SHOW FULL /* {} */ PROCESSLIST", "x".repeat(200));
+    assert_eq!(shown(&mut raw, &full, own).await[2], Some(full));
+    let table = "SELECT ID, DB, COMMAND, INFO FROM information_schema.processlist";
+    assert_eq!(shown(&mut raw, table, own).await[2], some(table));
+    // Another connection: what it used, and nothing of what it executed before.
+    let opts = OptsBuilder::from_opts(running.opts("repl", PASSWORD)).db_name(some("mysql"));
+    let mut other = Conn::new(opts).await.unwrap();
+    other.query_drop("SELECT 1").await.unwrap();
+    let id = other.id();
+    let resting = [some("mysql"), some("Sleep"), None];
+    until_shown(&mut raw, id, &resting).await;
+    // A dump shows as one, without the statement before it.
+    let mut dumping = Raw::connect(running.address).await;
+    let Answer::Rows(_, rows) = dumping.query("SELECT CONNECTION_ID()").await else {
+        panic!("no id")
+    };
+    let id: u32 = rows[0][0].as_deref().unwrap().parse().unwrap();
+    dumping.ok("SET @master_binlog_checksum = 'CRC32'").await;
+    dumping.dump("", 4, 0, 91).await;
+    let dumps = [None, some("Binlog Dump"), None];
+    until_shown(&mut raw, id, &dumps).await;
     running.stop().await;
 }

@@ -12,6 +12,9 @@ pub const CLIENT_HANDSHAKE_BYTES_MAX: usize = 64 << 10;
 /// Greatest command accepted from an authenticated dump client (statements, GTID sets).
 pub const CLIENT_COMMAND_BYTES_MAX: usize = 64 << 20;
 
+/// Bytes of a client's statement that the list of connections shows.
+pub const CLIENT_SHOWN_STATEMENT_BYTES_MAX: usize = 4 << 10;
+
 /// Size of a collector's receive buffers; a transaction's events are slices of them.
 pub const CHUNK_BYTES: usize = 256 << 10;
 

@@ -32,6 +32,10 @@ pub struct ClientStatus {
     pub host: String,
     /// What it does, in the words of SHOW PROCESSLIST ("Sleep", "Query", "Binlog Dump GTID", …).
     pub command: String,
+    /// Default database.
+    pub database: Option<String>,
+    /// Statement at hand, its first few KiB.
+    pub statement: Option<String>,
     /// `program_name` the client announced, if any.
     pub program: Option<String>,
     /// Server id of a dumping or registered client; 0 = none.

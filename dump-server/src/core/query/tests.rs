@@ -114,6 +114,8 @@ impl ServerView for Still {
 
 pub(crate) fn client(id: u32, user: &str) -> ClientStatus {
     ClientStatus {
+        database: Some("shop".to_owned()),
+        statement: None,
         id,
         user: user.to_owned(),
         host: "127.0.0.1:5".into(),

@@ -21,6 +21,7 @@ use crate::wire::handshake::{ClientHello, Greeting, HandshakeResponse, Salt};
 use crate::wire::packet::{Packet, PacketWriter};
 use crate::wire::reply::{put_err, put_ok};
 use crate::wire::{CapabilityFlags, StatusFlags};
+use tributary_flow::limits::CLIENT_SHOWN_STATEMENT_BYTES_MAX;
 
 /// What is known of a connection before its first byte.
 #[derive(Debug, Clone)]
@@ -159,6 +160,19 @@ impl Session {
             Phase::Ready(_) => Command::may_take_long(&packet.payload),
             Phase::Auth(flow) => flow.may_need_key(),
             Phase::Hello | Phase::Closed => false,
+        }
+    }
+
+    /// The statement that this packet has executed or prepared, as far as lists show it.
+    pub(crate) fn statement(&self, packet: &Packet) -> Option<String> {
+        let Phase::Ready(state) = &self.phase else {
+            return None;
+        };
+        let shown = packet.payload.len().min(CLIENT_SHOWN_STATEMENT_BYTES_MAX);
+        match Command::parse(packet.payload.get(..shown)?, state.capabilities) {
+            Ok(Command::Query(sql) | Command::Prepare(sql)) => Some(sql),
+            Ok(Command::Execute(execute)) => state.statements.sql(execute.id),
+            _ => None,
         }
     }
 

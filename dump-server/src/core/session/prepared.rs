@@ -72,6 +72,11 @@ fn single<'a>(sql: &'a str) -> Result<Tokens<'a>, SqlError> {
 }
 
 impl Statements {
+    /// Text of a prepared statement.
+    pub(super) fn sql(&self, id: u32) -> Option<String> {
+        self.by_id.get(&id).map(|prepared| prepared.sql.clone())
+    }
+
     /// Prepares `sql`.
     ///
     /// # Errors

@@ -11,9 +11,10 @@ use crate::wire::errors::{self, SqlError};
 use crate::wire::resultset::{Cell, Column, ResultSet, flags, types};
 
 pub(super) fn show(env: Env<'_>, t: &mut Tokens<'_>) -> Result<Option<ResultSet>, SqlError> {
-    if t.eat_all(&["FULL", "PROCESSLIST"]) || t.eat("PROCESSLIST") {
+    let full = t.eat_all(&["FULL", "PROCESSLIST"]);
+    if full || t.eat("PROCESSLIST") {
         t.expect_end()?;
-        return Ok(Some(process_list(env)));
+        return Ok(Some(process_list(env, full)));
     }
     if let Some(variable) = counted(t)? {
         let mut set = ResultSet::new(vec![Column::integer(variable, 21, flags::UNSIGNED)]);
@@ -89,7 +90,10 @@ fn own_account(env: Env<'_>, t: &mut Tokens<'_>) -> Result<(), SqlError> {
     Err(errors::no_such_grant(&user, &host))
 }
 
-fn process_list(env: Env<'_>) -> ResultSet {
+/// Characters of a statement that SHOW PROCESSLIST shows without FULL.
+const INFO_SHORT: usize = 100;
+
+fn process_list(env: Env<'_>, full: bool) -> ResultSet {
     let mut set = ResultSet::new(vec![
         Column::integer("Id", 22, flags::NOT_NULL),
         Column::text("User", 32).not_null(),
@@ -98,9 +102,14 @@ fn process_list(env: Env<'_>) -> ResultSet {
         Column::text("Command", 16).not_null(),
         Column::integer("Time", 8, flags::NOT_NULL).with_type(types::LONG),
         Column::text("State", 30),
-        Column::text("Info", 100),
+        Column::text("Info", if full { 65_535 } else { INFO_SHORT as u32 }),
     ]);
-    process_rows(env).into_iter().for_each(|row| set.push(row));
+    for mut row in process_rows(env) {
+        if let (false, Some(Some(info))) = (full, row.last_mut()) {
+            *info = info.chars().take(INFO_SHORT).collect();
+        }
+        set.push(row);
+    }
     set
 }
 
@@ -117,11 +126,11 @@ pub(in crate::core::query) fn process_rows(env: Env<'_>) -> Vec<Vec<Cell>> {
             Some(client.id.to_string()),
             Some(client.user),
             Some(client.host),
-            None,
+            client.database,
             Some(client.command),
             Some(client.command_seconds.to_string()),
             Some(state),
-            None,
+            client.statement,
         ]);
     }
     rows
