@@ -27,16 +27,16 @@ async fn insert(world: &World, count: u32, bytes: u32) -> Result<()> {
         let sql = format!("INSERT INTO d.t (v) VALUES (REPEAT('x', {bytes}))");
         conn.query_drop(sql).await?;
     }
-    let nodes = world.cluster.nodes[0].gtid_executed().await?;
-    let has = |s: &tributary_tests::service::Status| {
-        s.0["nodes"][0]["gtids"]
-            .as_str()
-            .is_some_and(|g| g.replace('\n', "") == nodes.replace('\n', ""))
-            && s.0["merger"]["waiting"] == 0
+    let (file, offset) = world.cluster.nodes[0].binlog_position().await?;
+    let number = file.rsplit('.').next().context("a file's number")?;
+    let merged = format!("{number}:{offset}");
+    let durable = |s: &tributary_tests::service::Status| {
+        s.0["nodes"][0]["position"] == merged.as_str()
+            && s.transactions() == s.durable_transactions()
     };
     world
         .service
-        .wait_status("all is received", PATIENCE, has)
+        .wait_status("all is durable", PATIENCE, durable)
         .await?;
     Ok(())
 }
