@@ -449,3 +449,14 @@ async fn the_processlist_shows_databases_and_statements() {
     until_shown(&mut raw, id, &dumps).await;
     running.stop().await;
 }
+
+#[tokio::test]
+async fn a_list_of_fields_is_refused_and_the_connection_goes_on() {
+    let running = Running::start(config(), fixture_log()).await;
+    let mut raw = Raw::connect(running.address).await;
+    raw.write(0, b"\x04items\0").await;
+    let reply = raw.packet().await.unwrap();
+    assert_eq!(reply[..3], [0xff, 0x17, 0x04], "error 1047");
+    raw.ok("SET @a = 1").await;
+    running.stop().await;
+}

@@ -377,6 +377,11 @@ impl Raw {
             if row[0] == 0xfe && row.len() < 9 {
                 return Answer::Rows(columns, rows);
             }
+            if row[0] == 0xff {
+                // It failed behind some rows.
+                let code = u16::from_le_bytes([row[1], row[2]]);
+                return Answer::Error(code, String::from_utf8_lossy(&row[9..]).into_owned());
+            }
             let mut rest = row.as_slice();
             let mut cells = Vec::new();
             while !rest.is_empty() {

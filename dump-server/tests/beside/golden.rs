@@ -1,8 +1,8 @@
 //! Clients that cannot run in a test: what they say, in order, as their sources have it; asked of both.
 
-use tributary_tests::wire::{Explained, WireProxy, explain};
+use tributary_tests::wire::{WireProxy, explain};
 
-use super::statements::LISTS;
+use super::statements::listed;
 use super::{Pair, reasons};
 use crate::support::Raw;
 
@@ -63,22 +63,20 @@ async fn converse(proxy: &WireProxy, lines: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "the reasons of its differences are not listed yet"]
 async fn clients_that_cannot_run_here_hear_the_same() {
     let pair = Pair::start(|_| {}).await;
+    let mut found = Vec::new();
     for (client, lines) in CONVERSATIONS {
-        let found = pair
+        let here = pair
             .differences(async |proxy| converse(proxy, lines).await)
             .await;
-        let relevant: Vec<Explained> = reasons(&[LISTS, GOLDEN].concat())
-            .into_iter()
-            .filter(|e| found.iter().any(|d| e.covers(d)))
-            .collect();
-        if let Err(error) = explain(&found, &relevant) {
-            panic!("{client}: {error}");
-        }
+        println!("{client}: {} differences", here.len());
+        found.extend(here);
     }
+    explain(
+        &found,
+        &reasons(&listed(include_str!("golden.tsv"), &found)),
+    )
+    .unwrap();
     pair.running.stop().await;
 }
-
-const GOLDEN: &[Explained] = &[];

@@ -6,7 +6,7 @@ use tributary_binlog::EventType;
 use tributary_tests::mysqld::REPL_ACCOUNT;
 use tributary_tests::wire::{Explained, WireProxy, explain};
 
-use super::{EVERYTHING, EVERYTHING_IS, Pair, because, reasons};
+use super::{EVERYTHING, EVERYTHING_IS, LOGINS, Pair, because, reasons};
 use crate::replica::{Replica, mariadb};
 
 /// Waits for this many heartbeats of the last connection.
@@ -73,7 +73,6 @@ fn mysql() -> Replica {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "the reasons of its differences are not listed yet"]
 async fn a_mysql_replica_by_gtid_hears_the_same() {
     let pair = Pair::start(|_| {}).await;
     let how = "SOURCE_AUTO_POSITION=1, SOURCE_SSL=0, GET_SOURCE_PUBLIC_KEY=1";
@@ -85,7 +84,6 @@ async fn a_mysql_replica_by_gtid_hears_the_same() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "the reasons of its differences are not listed yet"]
 async fn a_mysql_replica_by_position_hears_the_same() {
     let pair = Pair::start(|_| {}).await;
     let how = "SOURCE_AUTO_POSITION=0, SOURCE_LOG_FILE='binlog.000001', SOURCE_LOG_POS=4, SOURCE_SSL=0, \
@@ -98,7 +96,6 @@ async fn a_mysql_replica_by_position_hears_the_same() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "the reasons of its differences are not listed yet"]
 async fn a_semi_sync_mysql_replica_hears_the_same() {
     let pair = Pair::start(|config| config.semi_sync = true).await;
     let on = "SET GLOBAL rpl_semi_sync_source_enabled = ON";
@@ -116,12 +113,11 @@ async fn a_semi_sync_mysql_replica_hears_the_same() {
     let found = pair
         .differences(async |proxy| replicate(proxy, start, how.to_owned()).await)
         .await;
-    explain(&found, &reasons(SEMI_SYNC)).unwrap();
+    explain(&found, &reasons(MYSQL_REPLICA)).unwrap();
     pair.running.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "the reasons of its differences are not listed yet"]
 async fn a_mariadb_replica_hears_the_same() {
     let pair = Pair::start(|config| {
         // The reference has the account in its cache, for MariaDB's replica would say the password in clear.
@@ -152,9 +148,27 @@ async fn a_mariadb_replica_hears_the_same() {
     pair.running.stop().await;
 }
 
-const MYSQL_REPLICA: &[Explained] = &[];
-const SEMI_SYNC: &[Explained] = &[];
-const MARIADB_REPLICA: &[Explained] = &[];
+const CLOCK: Explained = because(
+    "SELECT UNIX_TIMESTAMP()",
+    "value 0",
+    "the replica started there first",
+);
 
-#[allow(dead_code, reason = "used as reasons are added")]
-const _: fn(&'static str, &'static str, &'static str) -> Explained = because;
+const MYSQL_REPLICA: &[Explained] = &[
+    LOGINS,
+    CLOCK,
+    because(
+        "SET NAMES utf8mb4",
+        "OK status 0x4002",
+        "changes of the session's state are not tracked: the capability is not offered",
+    ),
+];
+
+const MARIADB_REPLICA: &[Explained] = &[
+    CLOCK,
+    because(
+        "COM_REGISTER_SLAVE",
+        "OK status 0x2 warnings 2",
+        "the reference counts warnings that nobody can read: SHOW WARNINGS is empty",
+    ),
+];
