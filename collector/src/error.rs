@@ -153,6 +153,20 @@ pub enum CollectorError {
         /// What came.
         answer: String,
     },
+    /// More definitions than can be kept.
+    #[error(
+        "the definitions of the node's tables have more than {bytes} bytes; leave out databases by giving the account SELECT on \
+         those only that flow"
+    )]
+    TooManyTables {
+        /// Bytes that were read.
+        bytes: usize,
+    },
+    /// The node's tables are changed again and again.
+    #[error(
+        "statements change the node's tables while their definitions are read; this is tried again"
+    )]
+    TablesChange,
     /// No server of a failover group can be read.
     #[error(transparent)]
     Choice(#[from] ChoiceError),
@@ -190,6 +204,8 @@ impl CollectorError {
             // Checked again and again until an operator has repaired it; nothing is read before.
             Self::Settings(_)
             | Self::Answer { .. }
+            | Self::TooManyTables { .. }
+            | Self::TablesChange
             | Self::OtherServer { .. }
             | Self::Choice(_)
             | Self::WentBack { .. } => ErrorClass::Retry,

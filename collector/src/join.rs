@@ -7,18 +7,17 @@
 //! the binlog tells their GTIDs; so the binlog is read from a moment before that answer until all of them are known or
 //! resolved. On a node without distributed transactions that is nothing at all.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use thiserror::Error;
 use tokio::time::{Instant, timeout_at};
 use tributary_binlog::{Gtid, GtidSet, XaXid};
-use tributary_flow::{Mutant, NodeItem, TxnKind, mutant};
+use tributary_flow::{Mutant, NodeTables, TxnKind, mutant};
 
 use crate::{
-    budget::Budget,
     config::{CollectorConfig, NodeUrl},
-    core::{assemble::Assembler, choice},
-    dump::{DumpConn, DumpOptions},
+    core::choice,
+    definitions,
     error::{CollectorError, ConnError},
     observe,
     sql::SideConn,
@@ -81,6 +80,18 @@ pub async fn gtid_sets(config: &CollectorConfig) -> Result<(GtidSet, GtidSet), C
     Ok((sets.executed, sets.purged))
 }
 
+/// The definitions of the tables that the server of a node has now.
+///
+/// # Errors
+/// It cannot be asked.
+pub async fn tables_now(config: &CollectorConfig) -> Result<NodeTables, CollectorError> {
+    let mut side = SideConn::connect(&server(config).await?).await?;
+    side.set_timeout(ANSWER);
+    let tables = side.tables().await?;
+    side.quit().await;
+    Ok(tables)
+}
+
 /// The only server, or the primary of the group.
 async fn server(config: &CollectorConfig) -> Result<NodeUrl, CollectorError> {
     let index = match config.is_group() {
@@ -99,6 +110,8 @@ pub struct Joining {
     config: CollectorConfig,
     url: NodeUrl,
     side: SideConn,
+    /// The definitions of its tables, as they are behind a set of GTIDs.
+    tables: Option<(NodeTables, GtidSet)>,
 }
 
 impl Joining {
@@ -110,7 +123,27 @@ impl Joining {
         let url = server(&config).await?;
         let mut side = SideConn::connect(&url).await?;
         side.set_timeout(ANSWER);
-        Ok(Self { config, url, side })
+        Ok(Self {
+            config,
+            url,
+            side,
+            tables: None,
+        })
+    }
+
+    /// Reads the definitions of its tables, so that they are those of the join point. Takes as long as the node takes to show them.
+    ///
+    /// # Errors
+    /// The node cannot be asked.
+    pub async fn learn(&mut self) -> Result<(), JoinError> {
+        let at = self.side.gtid_sets().await?.executed;
+        self.tables = Some((self.side.tables().await?, at));
+        Ok(())
+    }
+
+    /// The node's tables at the last join point that was found.
+    pub fn tables(&self) -> Option<&NodeTables> {
+        self.tables.as_ref().map(|(tables, _)| tables)
     }
 
     /// The join point of this moment, found within `patience`.
@@ -118,7 +151,10 @@ impl Joining {
     /// # Errors
     /// As of the kinds of [`JoinError`].
     pub async fn point(&mut self, patience: Duration) -> Result<JoinPoint, JoinError> {
-        let first = self.side.gtid_sets().await?.executed;
+        let first = match &self.tables {
+            Some((_, at)) => at.clone(),
+            None => self.side.gtid_sets().await?.executed,
+        };
         let recovered = self.side.prepared_xids().await?;
         let Some(xids) = recovered else {
             let account = self.side.facts().await?.account;
@@ -128,41 +164,19 @@ impl Joining {
         let mut seen = Passage::new(first, then, &xids);
         if !seen.is_done() {
             let deadline = Instant::now() + patience;
-            match timeout_at(deadline, self.read(&mut seen)).await {
+            let read = definitions::read((&self.config, &self.url), &mut seen);
+            match timeout_at(deadline, read).await {
                 Ok(read) => read?,
                 Err(_) => return Err(seen.in_doubt()),
             }
         }
-        Ok(seen.point())
-    }
-
-    /// Reads the binlog until everything is known that the join point needs.
-    async fn read(&self, seen: &mut Passage) -> Result<(), JoinError> {
-        let options = DumpOptions {
-            server_id: self.config.server_id,
-            replica_uuid: Some(self.config.replica_uuid),
-            heartbeat: self.config.heartbeat,
-            blocking: true,
-            semi_sync: false,
-        };
-        let mut conn = DumpConn::connect(&self.url).await?;
-        conn.dump_gtid(&options, &seen.received).await?;
-        // Rows are thrown away at once: the budget is not waited for.
-        let mut assembler = Assembler::with_spilling(Arc::new(Budget::new(usize::MAX)), None);
-        while !seen.is_done() {
-            while let Some(event) = conn.poll_event()? {
-                assembler.handle(&event).map_err(CollectorError::from)?;
+        if let Some((_, at)) = &mut self.tables {
+            if seen.tables_changed() {
+                return Err(CollectorError::TablesChange.into());
             }
-            for item in assembler.take() {
-                if let NodeItem::Txn(txn) = item {
-                    seen.passes(&txn.kind, txn.gtid);
-                }
-            }
-            if !seen.is_done() && !conn.try_fill().await? {
-                conn.fill().await?;
-            }
+            at.clone_from(seen.received());
         }
-        Ok(())
+        Ok(seen.point())
     }
 }
 
@@ -175,6 +189,8 @@ pub struct Passage {
     unknown: Vec<XaXid>,
     /// Branches whose prepare the stream has told, and not their end.
     prepared: Vec<(XaXid, Gtid)>,
+    /// A statement that may have changed a table has passed.
+    statement: bool,
 }
 
 impl Passage {
@@ -185,7 +201,23 @@ impl Passage {
             until,
             unknown: xids.to_vec(),
             prepared: Vec::new(),
+            statement: false,
         }
+    }
+
+    /// What has been read so far.
+    pub fn received(&self) -> &GtidSet {
+        &self.received
+    }
+
+    /// The next group has a statement that may change a table.
+    pub fn changes_tables(&mut self) {
+        self.statement = true;
+    }
+
+    /// Whether a statement that may have changed a table has passed.
+    pub fn tables_changed(&self) -> bool {
+        self.statement
     }
 
     /// The next group of the node's binlog behind what was executed first.

@@ -10,7 +10,7 @@ use std::sync::{Arc, PoisonError};
 
 use tokio::{sync::watch, time::timeout};
 use tributary_binlog::{BinlogFile, EventType, GtidSet, RawEvent, Rotate};
-use tributary_flow::{NodeBatch, NodeItem, SourcePos, SourceTxn, TxnKind, limits};
+use tributary_flow::{NodeBatch, NodeItem, NodeStart, SourcePos, SourceTxn, TxnKind, limits};
 
 use crate::{
     config::NodeUrl,
@@ -21,10 +21,11 @@ use crate::{
         chunk::Account,
         early::Early,
         place::Continuity,
-        resume,
+        resume::{self, Start},
         settings::{self, Identity},
         trouble::TroubleKind,
     },
+    definitions,
     dump::{DumpConn, DumpOptions},
     error::{CollectorError, ConnError, SettingsProblems},
     fences::Serving,
@@ -66,6 +67,9 @@ impl Task {
             self.board.state(NodeState::Checking);
         }
         let uuid = self.check_settings(&mut side).await?;
+        if self.received.is_none() {
+            self.begin(&mut side, &url).await?;
+        }
         let end = self.check_sets(&mut side, &uuid).await?;
         let mut conn = DumpConn::connect(&url).await?;
         let streaming = conn.query("SELECT @@GLOBAL.server_uuid").await?;
@@ -141,7 +145,49 @@ impl Task {
         Err(CollectorError::Settings(SettingsProblems(problems)))
     }
 
-    /// Decides where to begin, or whether to go on is possible. Gives the end of the node's binlog; `None` when the node
+    /// Decides where the node is read from at first, and asks for its tables there.
+    async fn begin(&mut self, side: &mut SideConn, url: &NodeUrl) -> Result<(), CollectorError> {
+        let sets = side.gtid_sets().await?;
+        let before = resume::before_start(&self.config.start, &sets.executed, &sets.purged);
+        resume::check(&before, &sets.executed, &sets.purged)?;
+        // What lies behind the very beginning says everything itself. At the current end there may be tables even where nothing was
+        // executed: they are older than the node's GTIDs.
+        let current = self.config.start == Start::Current;
+        let asks = current || !before.is_empty();
+        let tables = match asks {
+            true => definitions::behind(&before, (&self.config, url), side).await?,
+            false => None,
+        };
+        let node = self.config.name.as_str();
+        if tables.is_none() && current {
+            return Err(CollectorError::TablesChange);
+        }
+        let gtids = before.to_text_oneline();
+        let known = tables.as_ref().map(|t| t.tables.len());
+        tracing::info!(
+            node,
+            before = gtids,
+            tables = known,
+            "the node is read for the first time"
+        );
+        if asks && tables.as_ref().is_none_or(|t| !t.complete) {
+            tracing::warn!(
+                node,
+                "not all definitions of its tables are known at its start: they are taken from its statements, and with \
+                 binlog_row_metadata=FULL from its rows. GRANT SELECT ON *.* lets the account see them"
+            );
+        }
+        let start = NodeStart {
+            before: before.clone(),
+            tables,
+        };
+        // Nobody there: the next batch will find that out.
+        let _ = self.starts.send((self.config.node, start)).await;
+        self.received = Some(before);
+        Ok(())
+    }
+
+    /// Decides whether to go on is possible. Gives the end of the node's binlog; `None` when the node
     /// does not say (its disk is full) and is the one that was read before.
     async fn check_sets(
         &mut self,
@@ -150,26 +196,14 @@ impl Task {
     ) -> Result<Option<SourcePos>, CollectorError> {
         let sets = side.gtid_sets().await?;
         self.early = None;
-        if let Some(received) = &self.received {
-            if let Err(error) = resume::check(received, &sets.executed, &sets.purged) {
-                if self.semi_sync.is_none() || !Early::may_be(received, &sets.executed) {
-                    return Err(error.into());
-                }
-                let end = side.binlog_end().await?;
-                self.early = Some(Early::new(received, &sets.executed, end));
+        if let Some(received) = &self.received
+            && let Err(error) = resume::check(received, &sets.executed, &sets.purged)
+        {
+            if self.semi_sync.is_none() || !Early::may_be(received, &sets.executed) {
+                return Err(error.into());
             }
-        } else {
-            let start = resume::before_start(&self.config.start, &sets.executed, &sets.purged);
-            resume::check(&start, &sets.executed, &sets.purged)?;
-            let gtids = start.to_text_oneline();
-            tracing::info!(
-                node = self.config.name,
-                before = gtids,
-                "the node is read for the first time"
-            );
-            // Nobody there: the next batch will find that out.
-            let _ = self.starts.send((self.config.node, start.clone())).await;
-            self.received = Some(start);
+            let end = side.binlog_end().await?;
+            self.early = Some(Early::new(received, &sets.executed, end));
         }
         let end = match side.binlog_end().await {
             Ok(end) => end,

@@ -8,7 +8,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 use tributary_binlog::GtidSet;
-use tributary_flow::{FenceAnswer, FenceRequest, NodeBatch, NodeId, NodeProgress};
+use tributary_flow::{FenceAnswer, FenceRequest, NodeBatch, NodeId, NodeProgress, NodeStart};
 
 use crate::{
     budget::Budget,
@@ -28,8 +28,8 @@ use crate::{
 pub struct Ports {
     /// Whole transactions and positions, in the order of the node's binlog.
     pub items: mpsc::Sender<NodeBatch>,
-    /// When a node is read for the first time: the GTIDs that lie before its start. Sent before the node's first batch.
-    pub starts: mpsc::Sender<(NodeId, GtidSet)>,
+    /// When a node is read for the first time: where it begins. Sent before the node's first batch.
+    pub starts: mpsc::Sender<(NodeId, NodeStart)>,
     /// Questions for the end of the node's binlog.
     pub fences: mpsc::Receiver<FenceRequest>,
     /// The answers.

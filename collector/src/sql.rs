@@ -38,6 +38,15 @@ impl SideConn {
         self.0.set_read_timeout(timeout);
     }
 
+    /// Runs a statement; `doing` says what for.
+    pub(crate) async fn query(
+        &mut self,
+        sql: &str,
+        doing: &'static str,
+    ) -> Result<Vec<Row>, ConnError> {
+        self.0.query(sql, doing).await
+    }
+
     /// `server_uuid`.
     pub(crate) async fn uuid(&mut self) -> Result<String, CollectorError> {
         let rows = self
@@ -224,7 +233,7 @@ fn version_of(version: &str) -> (u32, u32) {
     (parts.next().unwrap_or(0), parts.next().unwrap_or(0))
 }
 
-fn text(row: &Row, column: usize) -> String {
+pub(crate) fn text(row: &Row, column: usize) -> String {
     let value = row
         .get(column)
         .and_then(|value| value.as_deref())

@@ -17,7 +17,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 use tributary_binlog::GtidSet;
-use tributary_flow::{ErrorClass, NodeBatch, NodeId};
+use tributary_flow::{ErrorClass, NodeBatch, NodeId, NodeStart};
 
 use crate::{
     budget::Budget,
@@ -52,7 +52,7 @@ const GROUP_DELAY_MAX: Duration = Duration::from_secs(1);
 pub(crate) struct Task {
     pub(crate) config: CollectorConfig,
     pub(crate) items: mpsc::Sender<NodeBatch>,
-    pub(crate) starts: mpsc::Sender<(NodeId, GtidSet)>,
+    pub(crate) starts: mpsc::Sender<(NodeId, NodeStart)>,
     pub(crate) budget: Arc<Budget>,
     pub(crate) board: StatusBoard,
     pub(crate) retry: Arc<Notify>,

@@ -28,7 +28,7 @@ async fn everything_a_node_commits_arrives_as_what_it_is() {
     config.servers[0].tls = TlsMode::Required;
     config.servers[0].ca = Some(server.mysqld.datadir().join("ca.pem"));
     let mut rig = Rig::spawn(config, None);
-    assert_eq!(rig.starts.recv().await.unwrap().1, GtidSet::new());
+    assert_eq!(rig.starts.recv().await.unwrap().1.before, GtidSet::new());
     server.sql("INSERT INTO shop.t (v) VALUES ('one')").await;
     let branch = |x: &XaXid, end: &str| {
         format!("XA START {x}; INSERT INTO shop.t (v) VALUES ('x'); XA END {x}; {end}")
@@ -299,7 +299,7 @@ async fn watched_until_repaired(server: &Server, mut config: CollectorConfig) {
     rig.handle.retry_now();
     rig.state("streaming").await;
     server.sql(TABLE).await;
-    let before = rig.starts.recv().await.unwrap().1;
+    let before = rig.starts.recv().await.unwrap().1.before;
     assert_eq!(
         rig.read_all(&before, &server.executed().await).await.len(),
         2
@@ -505,13 +505,23 @@ async fn a_node_that_cannot_go_on_from_here_halts_with_the_exact_sets() {
         .sql("INSERT INTO shop.t (v) VALUES ('thirteenth')")
         .await;
     let mut rig = Rig::spawn(server.config(), None);
-    assert_eq!(rig.starts.recv().await.unwrap().1, set("1-12"));
+    assert_eq!(rig.starts.recv().await.unwrap().1.before, set("1-12"));
     assert_eq!(rig.read_all(&set("1-12"), &set("1-13")).await.len(), 1);
     rig.stop().await;
     let mut config = server.config();
     config.start = Start::Current;
     let mut rig = Rig::spawn(config, None);
-    assert_eq!(rig.starts.recv().await.unwrap().1, set("1-13"));
+    let start = rig.starts.recv().await.unwrap().1;
+    assert_eq!(start.before, set("1-13"));
+    // What lies before the start is not in the stream: the node shows its tables itself.
+    let tables = start.tables.unwrap();
+    assert!(tables.complete);
+    let known: Vec<_> = tables
+        .tables
+        .iter()
+        .map(|(s, t, sql)| (s.as_str(), t.as_str(), sql.split('\n').next().unwrap()))
+        .collect();
+    assert_eq!(known, [("shop", "t", "CREATE TABLE `t` (")]);
     rig.state("streaming").await;
     server
         .sql("INSERT INTO shop.t (v) VALUES ('fourteenth')")

@@ -11,7 +11,8 @@ use tributary_collector::{
     TlsMode, Trouble, TroubleKind,
 };
 use tributary_flow::{
-    FenceAnswer, FenceRequest, NodeBatch, NodeId, NodeItem, NodeProgress, SourcePos, SourceTxn,
+    FenceAnswer, FenceRequest, NodeBatch, NodeId, NodeItem, NodeProgress, NodeStart, SourcePos,
+    SourceTxn,
 };
 use tributary_tests::faults::FaultProxy;
 use tributary_tests::mysqld::{Mysqld, MysqldOptions, REPL_ACCOUNT};
@@ -69,7 +70,7 @@ pub(crate) fn config(name: &str, servers: Vec<NodeUrl>) -> CollectorConfig {
 pub(crate) struct Rig {
     pub(crate) handle: CollectorHandle,
     pub(crate) batches: mpsc::Receiver<NodeBatch>,
-    pub(crate) starts: mpsc::Receiver<(NodeId, GtidSet)>,
+    pub(crate) starts: mpsc::Receiver<(NodeId, NodeStart)>,
     fences: mpsc::Sender<FenceRequest>,
     answers: mpsc::Receiver<FenceAnswer>,
     stop: CancellationToken,

@@ -36,9 +36,6 @@ pub struct Checkpoint {
     /// Clamped time of the last emitted key, µs: local transactions behind it sort above it.
     #[serde(default)]
     pub last_time: u64,
-    /// Occurrences of DDL statements that not every node has yet, opaque to the store.
-    #[serde(default)]
-    pub ddl: serde_json::Value,
 }
 
 impl NodeProgress {

@@ -61,4 +61,7 @@ pub struct MergedBatch {
     pub branches: Vec<BranchOp>,
     /// The state behind the last of them.
     pub checkpoint: Checkpoint,
+    /// What has changed of the schemas' state up to there: keys with their new values, or `None` where they end. Opaque to the
+    /// store, which writes it together with the checkpoint.
+    pub schema: Vec<(Vec<u8>, Option<Vec<u8>>)>,
 }

@@ -65,6 +65,9 @@ pub const KEPT_IN_MEMORY_BYTES: u64 = 4 << 20;
 /// Batches of merged transactions between merger and store.
 pub const MERGED_BATCHES_MAX: usize = 4;
 
+/// Bytes of the definitions of a node's tables, asked for where it begins.
+pub const NODE_DEFINITIONS_BYTES_MAX: usize = 256 << 20;
+
 /// Bytes of one group commit.
 pub const GROUP_COMMIT_BYTES_MAX: usize = 8 << 20;
 

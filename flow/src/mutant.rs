@@ -14,6 +14,17 @@ macro_rules! mutants {
         impl Mutant {
             /// All of them.
             pub const ALL: &'static [Self] = &[$(Self::$name),*];
+
+            /// Those about parts of tables: the stories of tables find them, where rows have columns.
+            pub const OF_TABLES: &'static [Self] = &[
+                Self::ExpandWithLast,
+                Self::ContractWithFirst,
+                Self::ForgetPart,
+                Self::RowsOfOldShape,
+                Self::ForgetWaiting,
+                Self::EveryCopy,
+                Self::RenameOnce,
+            ];
         }
     };
 }
@@ -125,6 +136,20 @@ mutants! {
     ReceivedBeforeKept,
     /// Store: kept branches are changed before the checkpoint that speaks of them.
     BranchesBeforeCheckpoint,
+    /// Schema: an expanding statement is written with the last part that has it.
+    ExpandWithLast,
+    /// Schema: a contracting statement is written with the first part that has it.
+    ContractWithFirst,
+    /// Schema: one of the parts that must have a statement is not waited for.
+    ForgetPart,
+    /// Merger: rows are given the shape that the logical table had before its last change.
+    RowsOfOldShape,
+    /// Schema: statements that wait are not stored.
+    ForgetWaiting,
+    /// Schema: rows of every copy of a table are written.
+    EveryCopy,
+    /// Schema: of a column that is renamed twice only one name is known.
+    RenameOnce,
 }
 
 #[cfg(feature = "mutants")]

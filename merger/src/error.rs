@@ -4,6 +4,7 @@ use std::fmt;
 
 use tributary_binlog::{Gtid, XaXid};
 use tributary_flow::{ErrorClass, OrderKey, SourcePos, Tso};
+use tributary_schema::{DdlProblem, ReshapeError, RowsProblem};
 
 /// A group of one branch in a node's binlog.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,7 +31,28 @@ impl fmt::Display for BranchPlace {
     }
 }
 
-/// A contradiction in the input of the merger.
+/// A group in a node's binlog.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SourcePlace {
+    /// Name of the node.
+    pub node: String,
+    /// GTID of the group.
+    pub gtid: Gtid,
+    /// Where the group ends.
+    pub pos: SourcePos,
+}
+
+impl fmt::Display for SourcePlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "node {}, {} ending at {}",
+            self.node, self.gtid, self.pos
+        )
+    }
+}
+
+/// A contradiction in the input of the merger, or something in it that cannot be carried over.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MergeError {
     /// A commit of a branch that this stream never prepared.
@@ -117,6 +139,52 @@ pub enum MergeError {
         gtid: Box<Gtid>,
         /// Where it ends.
         pos: SourcePos,
+    },
+    /// A statement cannot become one about logical tables.
+    #[error("{at}: {problem}")]
+    Statement {
+        /// The statement's group.
+        at: Box<SourcePlace>,
+        /// Why not.
+        problem: Box<DdlProblem>,
+    },
+    /// Rows cannot become rows of their logical table, whatever is in them.
+    #[error("{at}: {problem}")]
+    Rows {
+        /// The transaction's group.
+        at: Box<SourcePlace>,
+        /// Why not.
+        problem: Box<RowsProblem>,
+    },
+    /// A row cannot become one of its logical table.
+    #[error(
+        "{at}: {table}: {problem}; change the part or the row so that it fits, or bring all parts to the same definition"
+    )]
+    Row {
+        /// The transaction's group.
+        at: Box<SourcePlace>,
+        /// The physical table as the logical one.
+        table: String,
+        /// Why not.
+        problem: Box<ReshapeError>,
+    },
+    /// An event of the logical table would be longer than an event can be.
+    #[error(
+        "{at}: an event of the logical table would be too large: {table}; write fewer rows in one statement"
+    )]
+    EventTooLarge {
+        /// The transaction's group.
+        at: Box<SourcePlace>,
+        /// What is too large.
+        table: String,
+    },
+    /// The events of a transaction are not whole.
+    #[error("{at}: the transaction can not be taken apart: {why}")]
+    Unreadable {
+        /// The transaction's group.
+        at: Box<SourcePlace>,
+        /// Why not.
+        why: String,
     },
 }
 

@@ -9,6 +9,6 @@ mod error;
 mod task;
 mod waits;
 
-pub use error::{BranchPlace, MergeError};
+pub use error::{BranchPlace, MergeError, SourcePlace};
 pub use task::{KeptStatus, MergerHandle, MergerPorts, MergerStatus, NodeMergeStatus, spawn};
 pub use waits::{Blocked, WaitsFor};

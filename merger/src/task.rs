@@ -8,11 +8,13 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::mpsc;
-use tributary_binlog::{Gtid, GtidSet, XaXid};
+use tributary_binlog::{Gtid, XaXid};
 use tributary_flow::{
-    Fence, FenceAnswer, FenceRequest, FenceStamp, MergedBatch, NodeBatch, NodeId, NodeTable,
-    SourcePos, Tso, limits,
+    Fence, FenceAnswer, FenceRequest, FenceStamp, MergedBatch, NodeBatch, NodeId, NodeStart,
+    NodeTable, SourcePos, Tso, limits,
 };
+
+use tributary_schema::PendingStatement;
 
 use crate::MergeError;
 use crate::core::{Heuristic, Merger};
@@ -36,7 +38,7 @@ pub struct MergerPorts {
     /// From the collectors.
     pub items: mpsc::Receiver<NodeBatch>,
     /// Points from which nodes are read for the first time.
-    pub starts: mpsc::Receiver<(NodeId, GtidSet)>,
+    pub starts: mpsc::Receiver<(NodeId, NodeStart)>,
     /// From the collectors: answers to `fences`.
     pub fence_answers: mpsc::Receiver<FenceAnswer>,
     /// To each node's collector, by node id.
@@ -104,6 +106,12 @@ pub struct MergerStatus {
     pub rings: u64,
     /// The nodes, by name.
     pub nodes: Vec<NodeMergeStatus>,
+    /// Statements that some tables have had and others have not.
+    pub statements: Arc<Vec<PendingStatement>>,
+    /// Statements that concern a node alone, and accounts: not written.
+    pub local_statements: u64,
+    /// Transactions of nodes that were written for another table, or in another shape.
+    pub rewritten: u64,
     /// Branches that are kept in the store, in the order in which they were kept.
     pub kept: Vec<KeptStatus>,
     /// What holds back the next transaction.
@@ -179,6 +187,8 @@ struct Task {
     dirty: bool,
     batch: MergedBatch,
     reasons: Reasons,
+    /// What the statements that wait were told from.
+    schema_version: Option<u64>,
     started: Instant,
 }
 
@@ -206,6 +216,7 @@ impl Task {
             last_sent: now,
             dirty: false,
             batch: MergedBatch::default(),
+            schema_version: None,
             started: now,
         }
     }
@@ -233,7 +244,7 @@ impl Task {
         let wait = self.next_deadline();
         tokio::select! {
             biased;
-            Some((node, gtids)) = self.ports.starts.recv() => self.merger.set_before_start(node, gtids),
+            Some((node, start)) = self.ports.starts.recv() => self.begin(node, start),
             Some(answer) = self.ports.fence_answers.recv() => self.answer(answer)?,
             batch = self.ports.items.recv() => match batch {
                 Some(batch) => self.take(batch)?,
@@ -260,13 +271,21 @@ impl Task {
     fn take(&mut self, batch: NodeBatch) -> Result<(), MergeError> {
         self.dirty = true;
         // A node's start is sent before its first batch, on a channel of its own.
-        while let Ok((node, gtids)) = self.ports.starts.try_recv() {
-            self.merger.set_before_start(node, gtids);
+        while let Ok((node, start)) = self.ports.starts.try_recv() {
+            self.begin(node, start);
         }
         batch
             .items
             .into_iter()
             .try_for_each(|item| self.merger.handle(batch.node, item))
+    }
+
+    /// A node is read for the first time.
+    fn begin(&mut self, node: NodeId, start: NodeStart) {
+        self.merger.set_before_start(node, start.before);
+        if let Some(tables) = &start.tables {
+            self.merger.learn_tables(node, tables);
+        }
     }
 
     fn answer(&mut self, answer: FenceAnswer) -> Result<(), MergeError> {
@@ -302,6 +321,10 @@ impl Task {
             // The next one is likely to be as long.
             self.batch.txns.reserve(batch.txns.len());
             batch.checkpoint = self.merger.checkpoint();
+            batch.schema = self.merger.take_schema_writes();
+            for note in self.merger.take_schema_notes() {
+                tracing::warn!(%note, "a definition or statement of a node");
+            }
             if !self.hand_on(batch).await {
                 return Ok(false);
             }
@@ -426,6 +449,13 @@ impl Task {
         self.status.orphans = self.merger.orphans();
         self.status.untimed = self.merger.untimed();
         self.status.heuristics = self.merger.heuristics();
+        self.status.rewritten = self.merger.rewritten();
+        let schema = self.merger.schema();
+        if self.schema_version != Some(schema.version()) {
+            self.schema_version = Some(schema.version());
+            self.status.local_statements = schema.local_statements();
+            self.status.statements = Arc::new(schema.waiting());
+        }
         self.status.nodes = (self.table.iter())
             .map(|(id, name)| NodeMergeStatus {
                 name: name.to_owned(),

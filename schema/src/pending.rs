@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use tributary_flow::{Mutant, mutant};
 
 use crate::ddl::{Effect, Kind, Session, Statement, Unit};
 use crate::table::{Column, Table, same_name};
@@ -111,10 +112,15 @@ impl Pending {
             .open
             .entry(unit.identity.clone())
             .or_insert_with(|| Entry::new(unit, number, time));
-        let contract = entry.contract;
+        let contract = match entry.contract {
+            true => !mutant(Mutant::ContractWithFirst),
+            false => mutant(Mutant::ExpandWithLast),
+        };
         entry.add(who);
         let most = entry.most();
-        let counts: Vec<u64> = all.iter().chain([who]).map(|p| entry.count(p)).collect();
+        let left_out = usize::from(mutant(Mutant::ForgetPart));
+        let all = all.iter().skip(left_out);
+        let counts: Vec<u64> = all.chain([who]).map(|p| entry.count(p)).collect();
         let least = counts.iter().copied().min().unwrap_or(0);
         let due = if contract { least } else { most };
         let verdict = if due > entry.emitted {
@@ -252,18 +258,25 @@ impl Pending {
     /// Columns that a physical table calls by their new names already, while the logical table has the old ones: (old, new).
     #[must_use]
     pub fn renamed_columns(&self, who: &Participant) -> Vec<(String, String)> {
-        let had = self
-            .open
-            .values()
-            .filter(|e| e.contract && e.count(who) > e.emitted);
-        had.flat_map(|e| e.renamed.iter().cloned()).collect()
+        let had = self.open.values();
+        let mut had: Vec<&Entry> = had
+            .filter(|e| e.contract && e.count(who) > e.emitted)
+            .collect();
+        had.sort_by_key(|e| e.number);
+        let mut names = Vec::new();
+        for (from, to) in had.iter().flat_map(|e| &e.renamed) {
+            then_renamed(&mut names, from, to);
+        }
+        names
     }
 
     /// Columns that `who` will get by statements that others have had: what its rows have in them then is what the first such
     /// statement says, whatever others change of it.
     #[must_use]
-    pub fn columns_to_come(&self, who: &Participant) -> Vec<Column> {
-        let behind = |e: &&Entry| !e.adds.is_empty() && e.count(who) < e.most();
+    pub fn columns_to_come(&self, who: &Participant, logical: &(String, String)) -> Vec<Column> {
+        let behind = |e: &&Entry| {
+            !e.adds.is_empty() && e.tables.contains(logical) && e.count(who) < e.most()
+        };
         let mut open: Vec<&Entry> = self.open.values().filter(behind).collect();
         open.sort_by_key(|e| e.number);
         let mut columns: Vec<Column> = Vec::new();
@@ -399,6 +412,15 @@ impl Pending {
             least < most
         });
         due
+    }
+}
+
+/// A further rename behind those in `names` (old, new): a column that has been renamed twice has one name in between.
+pub(crate) fn then_renamed(names: &mut Vec<(String, String)>, from: &str, to: &str) {
+    let mut known = names.iter_mut();
+    match known.find(|(_, new)| same_name(new, from) && !mutant(Mutant::RenameOnce)) {
+        Some((_, new)) => to.clone_into(new),
+        None => names.push((from.to_owned(), to.to_owned())),
     }
 }
 
@@ -660,7 +682,7 @@ mod tests {
         p.came(&new, &["C".to_owned()]);
         assert!(p.is_behind(&unit(1, add).identity, &new));
         assert!(p.is_behind(&unit(1, drop).identity, &new));
-        assert_eq!(p.columns_to_come(&new)[0].name, "c");
+        assert_eq!(p.columns_to_come(&new, &logical)[0].name, "c");
         // A key on a column that is called something else now.
         let mut p = Pending::default();
         p.observe(

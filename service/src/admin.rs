@@ -1,16 +1,17 @@
-//! The admin interface: `/healthz`, `/readyz`, `/status`, `/metrics`, `/nodes`.
+//! The admin interface: `/healthz`, `/readyz`, `/status`, `/metrics`, `/schema`, `/nodes`.
 //!
 //! In: what the stages tell about themselves; an operator's orders. Out: HTTP; orders for the supervisor. No authentication, so it
 //! listens on loopback unless told otherwise. Orders are JSON documents, which a web page of another origin can not send.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
 use axum::extract::{Path, State};
-use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
+use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -21,12 +22,14 @@ use tokio_util::sync::CancellationToken;
 use tributary_dump_server::Server;
 use tributary_flow::OrderMode;
 use tributary_merger::MergerStatus;
+use tributary_schema::{History, Participant, PendingStatement};
 use tributary_store::GlobalLog;
 
 use crate::config;
 use crate::metrics;
 use crate::node_status;
 use crate::orders::{Command, Order};
+use crate::schema::{DurableSchema, show};
 use crate::status::{self, ClientStatus, NodeStatus, Status, StoreStatus};
 use crate::view::View;
 use crate::writer::WriterCounters;
@@ -40,6 +43,7 @@ pub(crate) struct Sources {
     pub(crate) log: GlobalLog,
     pub(crate) server: Arc<Server>,
     pub(crate) writer: Arc<WriterCounters>,
+    pub(crate) schema: Arc<DurableSchema>,
     /// To the supervisor.
     pub(crate) orders: mpsc::Sender<Order>,
     /// What relative paths of an order are relative to.
@@ -60,6 +64,8 @@ pub(crate) async fn serve(
             get(|State(s): State<Arc<Sources>>| async move { Json(s.status()) }),
         )
         .route("/metrics", get(scrape))
+        .route("/schema", get(schema_show))
+        .route("/schema/diff", get(schema_diff))
         .route(
             "/nodes",
             get(|State(s): State<Arc<Sources>>| async move { Json(s.view.borrow().set.clone()) }),
@@ -80,6 +86,65 @@ async fn healthz(State(sources): State<Arc<Sources>>) -> (StatusCode, String) {
         StatusCode::SERVICE_UNAVAILABLE
     };
     (code, state + "\n")
+}
+
+/// The fields of a question, decoded.
+fn fields(uri: &Uri) -> BTreeMap<String, String> {
+    let query = uri.query().unwrap_or_default();
+    let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+    pairs
+        .map(|(name, value)| (decoded(name), decoded(value)))
+        .collect()
+}
+
+/// `%2F` and `+` as what they stand for.
+fn decoded(text: &str) -> String {
+    let mut out = Vec::new();
+    let mut bytes = text.bytes();
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'+' => out.push(b' '),
+            b'%' => {
+                let mut rest = bytes.clone();
+                let digits: String = rest.by_ref().take(2).map(char::from).collect();
+                match u8::from_str_radix(&digits, 16) {
+                    Ok(byte) => {
+                        out.push(byte);
+                        bytes = rest;
+                    }
+                    Err(_) => out.push(b'%'),
+                }
+            }
+            byte => out.push(byte),
+        }
+    }
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+fn answer(text: Result<String, String>) -> (StatusCode, String) {
+    match text {
+        Ok(text) => (StatusCode::OK, text),
+        Err(wrong) => (StatusCode::BAD_REQUEST, wrong + "\n"),
+    }
+}
+
+async fn schema_show(State(sources): State<Arc<Sources>>, uri: Uri) -> (StatusCode, String) {
+    let fields = fields(&uri);
+    let field = |name| fields.get(name).map(String::as_str);
+    let shown = |history: &History| show::show(history, field("table"), field("at"));
+    answer(sources.schema.with(shown))
+}
+
+async fn schema_diff(State(sources): State<Arc<Sources>>, uri: Uri) -> (StatusCode, String) {
+    let fields = fields(&uri);
+    let field = |name| fields.get(name).map(String::as_str);
+    let Some(from) = field("from") else {
+        return answer(Err(
+            "`from` is missing: a GTID, a commit timestamp or a time".into(),
+        ));
+    };
+    let shown = |history: &History| show::differences(history, field("table"), from, field("to"));
+    answer(sources.schema.with(shown))
 }
 
 async fn scrape(State(sources): State<Arc<Sources>>) -> impl IntoResponse {
@@ -211,6 +276,24 @@ fn place(file: Option<String>, position: u64) -> String {
     file.map_or_else(String::new, |file| format!("{file}:{position}"))
 }
 
+fn waiting_statement(s: &PendingStatement) -> status::WaitingStatement {
+    let shown = |all: &[Participant]| {
+        let names = all.iter().map(|p| match p.table.as_str() {
+            "" => format!("{}: {}", p.node, p.schema),
+            table => format!("{}: {}.{table}", p.node, p.schema),
+        });
+        names.collect()
+    };
+    status::WaitingStatement {
+        tables: s.tables.clone(),
+        statement: s.statement.clone(),
+        downstream: s.emitted,
+        have: shown(&s.have),
+        missing: shown(&s.missing),
+        since_ms: s.since / 1000,
+    }
+}
+
 fn merger_status(m: MergerStatus, halted: Option<String>) -> status::MergerStatus {
     let blocked = (m.blocked.into_iter())
         .map(|b| status::Blocked {
@@ -240,6 +323,9 @@ fn merger_status(m: MergerStatus, halted: Option<String>) -> status::MergerStatu
         untimed: m.untimed,
         heuristics: m.heuristics,
         blocked,
+        statements: m.statements.iter().map(waiting_statement).collect(),
+        local_statements: m.local_statements,
+        rewritten: m.rewritten,
         kept,
         halted,
     }

@@ -8,13 +8,14 @@ use std::time::{Duration, Instant};
 use tokio::time::{sleep, timeout};
 use tributary_binlog::GtidSet;
 use tributary_collector::{
-    CollectorConfig, JoinError, JoinPoint, Joining, Start, before_start, check, done, gtid_sets,
-    left, merged, settings_problems,
+    CollectorConfig, CollectorError, JoinError, JoinPoint, Joining, Start, before_start, check,
+    done, gtid_sets, left, merged, settings_problems,
 };
 use tributary_flow::{
-    ChangeKind, Checkpoint, Moment, NodeChange, NodeProgress, NodeRecord, NodeSet,
+    ChangeKind, Checkpoint, KeyClass, Moment, NodeChange, NodeProgress, NodeRecord, NodeSet,
+    NodeTables, OrderKey,
 };
-use tributary_merger::core::pending_ddl;
+use tributary_schema::Write;
 use tributary_store::NodeSetChange;
 
 use crate::config::{self, Node};
@@ -26,6 +27,8 @@ use crate::supervisor::{Supervisor, Turn};
 const POINT_PATIENCE: Duration = Duration::from_millis(500);
 /// How long the old servers of a node have to answer before it counts as gone.
 const OLD_SERVER: Duration = Duration::from_secs(3);
+/// How long a change waits for what nodes have executed to be merged, before it looks at what they have had.
+const SETTLE: Duration = Duration::from_secs(10);
 /// Between two looks at what is durable.
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -41,15 +44,19 @@ impl Supervisor {
             return Err(format!("there is a node {name} already"));
         }
         self.check_settings(&node, &self.spec.nodes).await?;
+        self.settled().await;
         self.no_ddl_pending(PATIENCE).await?;
         let config = pipeline::collector_config(&self.spec, &node);
         let mut place = Place::find(&node, config).await?;
-        place.now(PATIENCE).await?;
+        place.learn(PATIENCE).await?;
         self.switch(async |this: &Self, checkpoint, at| {
             let patience = POINT_PATIENCE;
-            ddl_is_not_pending(checkpoint)?;
+            this.ddl_is_not_pending()?;
             let point = place.now(patience).await?;
             let mut turn = this.turn(checkpoint);
+            if let Some(tables) = place.tables() {
+                turn.change.schema = this.learned(&name, tables, checkpoint, at)?;
+            }
             let progress = NodeProgress::joining(&point.before, checkpoint);
             turn.state().nodes.insert(name.clone(), progress);
             turn.set().removed.remove(&name);
@@ -84,6 +91,7 @@ impl Supervisor {
         let config = pipeline::collector_config(&self.spec, &node);
         loop {
             if !removal.force {
+                self.settled().await;
                 self.no_ddl_pending(deadline.saturating_duration_since(Instant::now()))
                     .await?;
                 self.drained(&config, deadline).await?;
@@ -115,7 +123,7 @@ impl Supervisor {
                 let read = checkpoint.nodes.get(&node.name).map(merged);
                 let read = read.unwrap_or_default();
                 if !force {
-                    ddl_is_not_pending(checkpoint)?;
+                    this.ddl_is_not_pending()?;
                     let (executed, _) = gtid_sets(config).await.map_err(|e| e.to_string())?;
                     let more = left(&executed, checkpoint.nodes.get(&node.name));
                     if !more.is_empty() {
@@ -194,9 +202,10 @@ impl Supervisor {
         if to.is_empty() || self.known(to).is_ok() {
             return Err(format!("{to:?} can not be its name, or is another node's"));
         }
+        self.settled().await;
         self.no_ddl_pending(PATIENCE).await?;
         self.switch(async |this: &Self, checkpoint, at| {
-            ddl_is_not_pending(checkpoint)?;
+            this.ddl_is_not_pending()?;
             let mut turn = this.turn(checkpoint);
             if let Some(progress) = turn.state().nodes.remove(name) {
                 turn.state().nodes.insert(to.clone(), progress);
@@ -293,6 +302,7 @@ impl Supervisor {
         self.switch(async |this: &Self, checkpoint, _| {
             let mut turn = this.turn(checkpoint);
             turn.spec.cluster = spec.cluster.clone();
+            turn.spec.schema = spec.schema.clone();
             for (name, record) in &mut turn.set().nodes {
                 if let Some(agreed) = agreed.nodes.get(name) {
                     record.definition.clone_from(&agreed.definition);
@@ -306,6 +316,33 @@ impl Supervisor {
             Ok(turn)
         })
         .await
+    }
+
+    /// What is to be stored of a node's tables when it joins.
+    fn learned(
+        &self,
+        name: &str,
+        tables: &NodeTables,
+        checkpoint: &Checkpoint,
+        at: Moment,
+    ) -> Result<Vec<Write>, String> {
+        let known = self.spec.nodes.iter().map(|node| node.name.as_str());
+        let rules = self.spec.schema.clone();
+        let state = (self.spec.known).state(rules, known.chain([name]), &self.set.renamed);
+        let mut state = state.map_err(|e| format!("{e:#}"))?;
+        let key = OrderKey {
+            tso: checkpoint.last_tso,
+            class: KeyClass::Local,
+            time: checkpoint.last_time,
+            ..OrderKey::MIN
+        };
+        let at = tributary_schema::Moment {
+            gno: at.gno,
+            key: key.into(),
+            commit_time: at.time,
+        };
+        state.learn(name, tables, at);
+        Ok(state.take_writes())
     }
 
     fn known(&self, name: &str) -> Result<&Node, String> {
@@ -345,13 +382,36 @@ impl Supervisor {
 
     /// Waits until every node has had every DDL statement that one has had.
     async fn no_ddl_pending(&self, patience: Duration) -> Result<(), String> {
-        let mut progress = self.progress();
-        let none = progress.wait_for(|checkpoint| pending_ddl(checkpoint).is_empty());
-        if timeout(patience, none).await.is_ok() {
-            return Ok(());
+        let mut waiting = self.spec.known.waiting();
+        let none = waiting.wait_for(Vec::is_empty);
+        // Said below, if there still are any.
+        let _ = timeout(patience, none).await;
+        self.ddl_is_not_pending()
+    }
+
+    fn ddl_is_not_pending(&self) -> Result<(), String> {
+        let waiting = self.spec.known.waiting();
+        let pending = waiting.borrow();
+        match pending.is_empty() {
+            true => Ok(()),
+            false => Err(format!(
+                "some nodes have had these statements, and others have not: {}. Run them on all of them first",
+                pending.join("; ")
+            )),
         }
-        let checkpoint = progress.borrow().clone();
-        ddl_is_not_pending(&checkpoint)
+    }
+
+    /// Waits, but not for long, until what the nodes have executed so far is merged: only then it can be told which statements
+    /// some nodes have had and others have not.
+    async fn settled(&self) {
+        let deadline = Instant::now() + SETTLE;
+        for node in &self.spec.nodes {
+            let config = pipeline::collector_config(&self.spec, node);
+            let drained = timeout(SETTLE, self.drained(&config, deadline)).await;
+            if let Ok(Err(why)) = drained {
+                tracing::debug!(why, "a node is not merged up to now");
+            }
+        }
     }
 
     /// Waits until everything that a node has executed is merged and durable.
@@ -414,6 +474,32 @@ impl Place {
         Ok(Self::Said(set))
     }
 
+    /// Reads the definitions of the node's tables, and looks whether there is a join point behind them.
+    async fn learn(&mut self, patience: Duration) -> Result<(), String> {
+        let deadline = Instant::now() + patience;
+        loop {
+            let Self::Current(joining) = self else {
+                return Ok(());
+            };
+            joining.learn().await.map_err(|e| e.to_string())?;
+            match joining.point(patience).await {
+                Ok(_) => return Ok(()),
+                // Between two statements there is a moment.
+                Err(JoinError::Node(CollectorError::TablesChange)) if Instant::now() < deadline => {
+                }
+                Err(error) => return Err(error.to_string()),
+            }
+        }
+    }
+
+    /// The node's tables where it joins, if they are known.
+    fn tables(&self) -> Option<&NodeTables> {
+        match self {
+            Self::Current(joining) => joining.tables(),
+            Self::Said(_) => None,
+        }
+    }
+
     async fn now(&mut self, patience: Duration) -> Result<JoinPoint, String> {
         match self {
             Self::Current(joining) => joining.point(patience).await.map_err(|e| e.to_string()),
@@ -454,15 +540,4 @@ fn minus(a: &GtidSet, b: &GtidSet) -> GtidSet {
     let mut rest = a.clone();
     rest.subtract(b);
     rest
-}
-
-fn ddl_is_not_pending(checkpoint: &Checkpoint) -> Result<(), String> {
-    let pending = pending_ddl(checkpoint);
-    match pending.is_empty() {
-        true => Ok(()),
-        false => Err(format!(
-            "some nodes have had these statements, and others have not: {}. Run them on all of them first",
-            pending.join("; ")
-        )),
-    }
 }

@@ -12,9 +12,10 @@ use tributary_store::{Opened, RealDisk, RocksKv, StoreOptions};
 
 use crate::config::{self, Config};
 use crate::rebuild::{self, DATABASE_DIR};
+use crate::schema::DurableSchema;
 
 /// Opens the store, making it where there is none.
-pub(crate) fn open(config: &Config) -> anyhow::Result<Opened> {
+pub(crate) fn open(config: &Config) -> anyhow::Result<(Opened, DurableSchema)> {
     let dir = &config.store.data_dir;
     std::fs::create_dir_all(dir)
         .with_context(|| format!("{} can not be created", dir.display()))?;
@@ -37,14 +38,15 @@ pub(crate) fn open(config: &Config) -> anyhow::Result<Opened> {
     };
     let database = dir.join(DATABASE_DIR);
     let claim = tributary_store::claim(disk, options, database.is_dir())?;
-    let opened = claim.open(Arc::new(RocksKv::open(&database)?))?;
+    let kv = Arc::new(RocksKv::open(&database)?);
+    let opened = claim.open(kv.clone())?;
     if let Some(problem) = rebuild::unknown_progress(config, &opened) {
         anyhow::bail!(problem);
     }
     if let Some((file, bytes)) = &opened.truncated {
         tracing::info!(%file, bytes, "recovered: bytes behind the last checkpoint were cut; no client has seen them");
     }
-    Ok(opened)
+    Ok((opened, DurableSchema::open(kv)?))
 }
 
 /// Where what is too large for memory lies, in files without names, until it is in the log.

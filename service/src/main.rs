@@ -22,6 +22,7 @@ mod nodes;
 mod orders;
 mod pipeline;
 mod rebuild;
+mod schema;
 mod serve;
 mod status;
 mod supervisor;
@@ -105,6 +106,9 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Show the logical schema, as it is or was
+    #[command(subcommand)]
+    Schema(SchemaCommand),
     /// Make the index database of a stopped service anew from its binlog files
     RebuildIndex {
         /// The data directory
@@ -115,6 +119,67 @@ enum Command {
     ConfigReference,
 }
 
+/// Where the history of the schema is read.
+#[derive(clap::Args)]
+struct SchemaSource {
+    /// Address of the admin interface of a running service
+    #[arg(long, env = "TRIBUTARY_ADMIN", default_value = "http://127.0.0.1:8307")]
+    admin: String,
+    /// Data directory of a stopped service, instead
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+}
+
+impl SchemaSource {
+    fn from(&self) -> schema::show::Source<'_> {
+        match &self.data_dir {
+            Some(dir) => schema::show::Source::Dir(dir),
+            None => schema::show::Source::Admin(&self.admin),
+        }
+    }
+}
+
+#[derive(Subcommand)]
+enum SchemaCommand {
+    /// Print a table's definition, or the names of all tables
+    Show {
+        /// The logical table, as schema.table
+        table: Option<String>,
+        /// A point: a GTID, a commit timestamp, or a UTC time as 2026-11-27T10:00:00; now without it
+        #[arg(long, value_name = "GTID|TSO|TIME")]
+        at: Option<String>,
+        #[command(flatten)]
+        source: SchemaSource,
+    },
+    /// Print what changed of a table, or of all, between two points
+    Diff {
+        /// The logical table, as schema.table
+        table: Option<String>,
+        /// The first point
+        #[arg(long, value_name = "GTID|TSO|TIME")]
+        from: String,
+        /// The second point; now without it
+        #[arg(long, value_name = "GTID|TSO|TIME")]
+        to: Option<String>,
+        #[command(flatten)]
+        source: SchemaSource,
+    },
+}
+
+fn show_schema(command: &SchemaCommand) -> anyhow::Result<ExitCode> {
+    match command {
+        SchemaCommand::Show { table, at, source } => {
+            schema::show::run_show(&source.from(), table.as_deref(), at.as_deref())
+        }
+        SchemaCommand::Diff {
+            table,
+            from,
+            to,
+            source,
+        } => schema::show::run_diff(&source.from(), table.as_deref(), (from, to.as_deref())),
+    }
+}
+
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Serve { config } => load(&config).and_then(|c| serve::run(c, &config)),
@@ -123,6 +188,7 @@ fn main() -> ExitCode {
         Command::Nodes { admin, command } => nodes::run(&admin, &command),
         Command::Events { file, from, limit } => events::run(&file, from, limit),
         Command::Verify { dir, json } => verify::run(&dir, json),
+        Command::Schema(command) => show_schema(&command),
         Command::RebuildIndex { dir } => rebuild::run(&dir),
         Command::ConfigReference => {
             print!("{}", config::reference());

@@ -59,6 +59,14 @@ fn merger(status: &Status) {
     counter!("tributary_orphan_commits_total").absolute(m.orphans);
     counter!("tributary_untimed_commits_total").absolute(m.untimed);
     counter!("tributary_heuristic_outcomes_total").absolute(m.heuristics);
+    counter!("tributary_local_statements_total").absolute(m.local_statements);
+    counter!("tributary_rewritten_transactions_total").absolute(m.rewritten);
+    gauge!("tributary_statements_waiting").set(m.statements.len() as f64);
+    for w in &m.statements {
+        let table = w.tables.join(",");
+        gauge!("tributary_statement_waiting_since_milliseconds", "table" => table, "downstream" => w.downstream.to_string())
+            .set(w.since_ms as f64);
+    }
     gauge!("tributary_merger_tso").set(m.watermark as f64);
     gauge!("tributary_merger_waiting").set(m.waiting as f64);
     gauge!("tributary_halted").set(f64::from(u8::from(status.state != "running")));

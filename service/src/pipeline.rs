@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -19,10 +20,12 @@ use tributary_flow::{
 };
 use tributary_merger::core::Merger;
 use tributary_merger::{MergerHandle, MergerPorts};
+use tributary_schema::SchemaRules;
 
 use crate::config;
 use crate::durable_sets;
 use crate::fence_log;
+use crate::schema::DurableSchema;
 use crate::view::{NodeView, Totals, View};
 use crate::writer::WriterHandle;
 
@@ -48,6 +51,10 @@ pub(crate) struct Spec {
     pub(crate) base: PathBuf,
     /// Where what is too large for memory lies until it is in the log.
     pub(crate) spilling: Spilling,
+    /// Which tables become which.
+    pub(crate) schema: SchemaRules,
+    /// What is known of them.
+    pub(crate) known: Arc<DurableSchema>,
 }
 
 /// Where a pipeline goes on.
@@ -56,6 +63,8 @@ pub(crate) struct Resume<'a> {
     pub(crate) checkpoint: &'a Checkpoint,
     /// Number of that transaction.
     pub(crate) last_gno: u64,
+    /// Names that nodes had before.
+    pub(crate) renamed: &'a BTreeMap<String, String>,
     /// Branches that stay prepared for long, as they are kept then.
     pub(crate) branches: Vec<KeptBranch>,
 }
@@ -122,12 +131,17 @@ impl Pipeline {
             keep_after: spec.cluster.keep_prepared_after,
             on_fence,
         };
-        let mut merger = Merger::new(
+        let names = table.iter().map(|(_, name)| name);
+        let schema = spec
+            .known
+            .state(spec.schema.clone(), names, resume.renamed)?;
+        let merger = Merger::new(
             table.clone(),
             spec.cluster.order,
             resume.checkpoint,
             resume.last_gno,
         );
+        let mut merger = merger.with_schema(schema);
         merger.set_spool(spec.spilling.files.clone());
         restore_branches(&mut merger, resume.branches)?;
         let merger = tributary_merger::spawn(table.clone(), merger, ports)?;
@@ -215,7 +229,8 @@ pub(crate) fn collector_config(spec: &Spec, node: &config::Node) -> CollectorCon
     }
 }
 
-fn node_urls(node: &config::Node) -> Vec<NodeUrl> {
+/// The addresses of a node's servers.
+pub(crate) fn node_urls(node: &config::Node) -> Vec<NodeUrl> {
     let url = |server: &config::ServerUrl| NodeUrl {
         host: server.host.clone(),
         port: server.port,

@@ -27,6 +27,7 @@ use crate::directory;
 use crate::node_set;
 use crate::orders::{Command, Order};
 use crate::pipeline::Spec;
+use crate::schema::DurableSchema;
 use crate::supervisor::Supervisor;
 use crate::telemetry;
 use crate::writer::{self, WriterCounters, WriterStart};
@@ -43,10 +44,13 @@ pub(crate) fn run(config: Config, path: &Path) -> anyhow::Result<ExitCode> {
 
 async fn serve(config: Config, path: &Path) -> anyhow::Result<()> {
     let mut signals = Signals::install()?;
-    let opened = directory::open(&config).context("the data directory can not be used")?;
+    let (opened, schema) =
+        directory::open(&config).context("the data directory can not be used")?;
     let log = opened.log.clone();
     let (log_admin, requests) = writer::admin();
-    let dump = clients::server_config(&config, Arc::new(log_admin.clone()))?;
+    let schema = Arc::new(schema);
+    let mut dump = clients::server_config(&config, Arc::new(log_admin.clone()))?;
+    dump.catalog = schema.clone();
     let server = Server::new(dump, log.clone());
     let listener = bind(config.server.listen, "server.listen").await?;
     let admin_listener = bind(config.admin.listen, "admin.listen").await?;
@@ -75,10 +79,11 @@ async fn serve(config: Config, path: &Path) -> anyhow::Result<()> {
         requests,
         config: &config.store,
         counters: counters.clone(),
+        schema: schema.clone(),
     })?;
     let first = Spec {
         nodes: nodes.nodes.clone(),
-        ..spec(&config, &log, &base, &spilling)
+        ..spec(&config, &log, &base, (&spilling, &schema))
     };
     let supervisor = Supervisor::start(first, nodes, store, log_admin, log.clone())?;
     let (orders, ordered) = mpsc::channel(ORDERS_MAX);
@@ -90,6 +95,7 @@ async fn serve(config: Config, path: &Path) -> anyhow::Result<()> {
         log: log.clone(),
         server: server.clone(),
         writer: counters,
+        schema: schema.clone(),
         orders: orders.clone(),
         base: base.clone(),
     };
@@ -109,7 +115,8 @@ async fn serve(config: Config, path: &Path) -> anyhow::Result<()> {
         if let Some(config) = read_again(path) {
             // The supervisor logs what came of it; it is gone only when the service stops.
             let (answer, _) = oneshot::channel();
-            let command = Command::Reload(Box::new(spec(&config, &log, &base, &spilling)));
+            let command =
+                Command::Reload(Box::new(spec(&config, &log, &base, (&spilling, &schema))));
             if orders.try_send(Order { command, answer }).is_err() {
                 tracing::error!("too much is being changed; send SIGHUP again later");
             }
@@ -134,7 +141,12 @@ async fn bind(address: std::net::SocketAddr, key: &str) -> anyhow::Result<TcpLis
 /// Orders that may wait for the one that is being carried out.
 const ORDERS_MAX: usize = 16;
 
-fn spec(config: &Config, log: &GlobalLog, base: &Path, spilling: &Spilling) -> Spec {
+fn spec(
+    config: &Config,
+    log: &GlobalLog,
+    base: &Path,
+    (spilling, known): (&Spilling, &Arc<DurableSchema>),
+) -> Spec {
     Spec {
         cluster: config.cluster.clone(),
         nodes: config.nodes.clone(),
@@ -142,6 +154,8 @@ fn spec(config: &Config, log: &GlobalLog, base: &Path, spilling: &Spilling) -> S
         uuid: log.server_uuid(),
         base: base.to_owned(),
         spilling: spilling.clone(),
+        schema: config.schema.clone(),
+        known: known.clone(),
     }
 }
 

@@ -115,10 +115,36 @@ pub(crate) struct MergerStatus {
     #[serde(default)]
     pub(crate) heuristics: u64,
     pub(crate) blocked: Vec<Blocked>,
+    /// Statements that some tables have had and others have not.
+    #[serde(default)]
+    pub(crate) statements: Vec<WaitingStatement>,
+    /// Statements that concern a node alone, and accounts: not written.
+    #[serde(default)]
+    pub(crate) local_statements: u64,
+    /// Transactions of nodes that were written for another table, or in another shape.
+    #[serde(default)]
+    pub(crate) rewritten: u64,
     /// Branches that stay prepared for long and are kept in the index database.
     #[serde(default)]
     pub(crate) kept: Vec<KeptBranch>,
     pub(crate) halted: Option<String>,
+}
+
+/// A statement that has not reached all physical tables of its logical table.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(crate) struct WaitingStatement {
+    /// The logical tables, as `schema.table`; empty for statements about a database.
+    pub(crate) tables: Vec<String>,
+    /// The logical statement.
+    pub(crate) statement: String,
+    /// Whether it is in the merged binlog already: then only rows are reshaped until all have it.
+    pub(crate) downstream: bool,
+    /// Who has had it, as `node: schema.table`.
+    pub(crate) have: Vec<String>,
+    /// Who has not.
+    pub(crate) missing: Vec<String>,
+    /// When the first had it, milliseconds since the epoch.
+    pub(crate) since_ms: u64,
 }
 
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -204,8 +230,11 @@ pub(crate) fn run(admin: &str, json: bool) -> anyhow::Result<ExitCode> {
 /// What is answered at a path of the admin interface.
 pub(crate) fn get(admin: &str, path: &str) -> anyhow::Result<String> {
     let (code, body) = ask(admin, &format!("GET {path}"), "", Duration::from_secs(10))?;
-    if code != 200 {
-        bail!("{admin}{path} answered {code}: {}", body.trim_end());
+    match code {
+        200 => {}
+        // The service has said what is wrong with the question.
+        400 if !body.is_empty() => bail!("{}", body.trim_end()),
+        _ => bail!("{admin}{path} answered {code}: {}", body.trim_end()),
     }
     Ok(body)
 }
@@ -257,6 +286,37 @@ fn age(since_ms: u64) -> String {
         0..10_000 => format!("{ms} ms"),
         10_000..600_000 => format!("{} s", ms / 1000),
         _ => format!("{} min", ms / 60_000),
+    }
+}
+
+/// Statements that some tables have had and others have not.
+fn statements(out: &mut String, waiting: &[WaitingStatement]) {
+    for w in waiting {
+        let place = if w.downstream {
+            "in the binlog"
+        } else {
+            "waits"
+        };
+        let _ = writeln!(
+            out,
+            "ddl      {} {}: {} (since {})",
+            w.tables.join(", "),
+            place,
+            w.statement,
+            age(w.since_ms)
+        );
+        let _ = writeln!(out, "         had by   {}", some(&w.have));
+        let _ = writeln!(out, "         not by   {}", some(&w.missing));
+    }
+}
+
+/// The first of a list, and how many more there are.
+fn some(list: &[String]) -> String {
+    const SHOWN: usize = 8;
+    let shown = list.get(..SHOWN).unwrap_or(list).join(", ");
+    match list.len().saturating_sub(SHOWN) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
     }
 }
 
@@ -312,6 +372,7 @@ fn render(s: &Status) -> String {
         );
         let _ = writeln!(out, "         {}", b.advice);
     }
+    statements(&mut out, &m.statements);
     for k in &m.kept {
         let _ = writeln!(
             out,

@@ -64,7 +64,7 @@ impl Supervisor {
         requests: LogAdmin,
         log: GlobalLog,
     ) -> anyhow::Result<Self> {
-        let pipeline = begin(&spec, &store, &log)?;
+        let pipeline = begin(&spec, &reconciled.set, &store, &log)?;
         let totals = Totals::default();
         let joining = reconciled.joining.into_iter();
         let joining: Vec<_> = joining.map(|node| (node, "not tried yet".into())).collect();
@@ -233,7 +233,7 @@ impl Supervisor {
     }
 
     fn go_on(&mut self) -> anyhow::Result<()> {
-        let pipeline = begin(&self.spec, &self.store, &self.log)?;
+        let pipeline = begin(&self.spec, &self.set, &self.store, &self.log)?;
         self.pipeline = Some(pipeline);
         self.publish_joining();
         Ok(())
@@ -309,11 +309,17 @@ fn log_result(what: &str, result: &Result<Done, String>) {
 }
 
 /// Starts a pipeline behind what is durable.
-fn begin(spec: &Spec, store: &WriterHandle, log: &GlobalLog) -> anyhow::Result<Pipeline> {
+fn begin(
+    spec: &Spec,
+    set: &NodeSet,
+    store: &WriterHandle,
+    log: &GlobalLog,
+) -> anyhow::Result<Pipeline> {
     let checkpoint = Arc::clone(&store.progress().borrow());
     let resume = Resume {
         checkpoint: &checkpoint,
         last_gno: log.durable().last_gno,
+        renamed: &set.renamed,
         branches: log.kept_branches()?,
     };
     Pipeline::start(spec, resume, store).context("collectors and merger can not be started")

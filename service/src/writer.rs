@@ -14,9 +14,11 @@ use tokio_util::sync::CancellationToken;
 use tributary_binlog::BinlogFile;
 use tributary_dump_server::AdminActions;
 use tributary_flow::{BranchOp, Checkpoint, MergedBatch, limits};
+use tributary_schema::Write;
 use tributary_store::{LogWriter, NodeSetChange, PurgeError, Retention, WriteError};
 
 use crate::config;
+use crate::schema::DurableSchema;
 
 /// Exit code of a process whose store failed.
 pub(crate) const STORE_FAILED: i32 = 70;
@@ -118,6 +120,8 @@ struct Store {
     writer: LogWriter,
     retention: Retention,
     counters: Arc<WriterCounters>,
+    /// What clients are told of the schema.
+    schema: Arc<DurableSchema>,
     /// The service is being stopped.
     stop: CancellationToken,
     /// The merger's state that is durable.
@@ -165,6 +169,8 @@ pub(crate) struct WriterStart<'a> {
     pub(crate) requests: mpsc::Receiver<Request>,
     pub(crate) config: &'a config::Store,
     pub(crate) counters: Arc<WriterCounters>,
+    /// What clients are told of the schema.
+    pub(crate) schema: Arc<DurableSchema>,
 }
 
 /// Starts the thread. It ends when the senders of batches are gone and everything is durable.
@@ -175,6 +181,7 @@ pub(crate) fn spawn(start: WriterStart<'_>) -> std::io::Result<WriterHandle> {
         requests,
         config,
         counters,
+        schema,
     } = start;
     let (batches_in, batches) = mpsc::channel(limits::MERGED_BATCHES_MAX);
     let (progress, durable) = watch::channel(Arc::new(checkpoint));
@@ -188,6 +195,7 @@ pub(crate) fn spawn(start: WriterStart<'_>) -> std::io::Result<WriterHandle> {
         writer,
         retention,
         counters,
+        schema,
         stop: stop.clone(),
         progress,
         held: None,
@@ -292,6 +300,7 @@ impl Store {
             Change::Settle => 0,
             Change::Nodes(change) => {
                 self.writer.change_nodes((**change).clone())?;
+                self.follow(&change.schema);
                 if let Some(checkpoint) = &change.checkpoint {
                     self.progress.send_replace(Arc::new(checkpoint.clone()));
                 }
@@ -382,11 +391,22 @@ impl Store {
                 .fetch_add(start.elapsed().as_micros() as u64, Relaxed);
             counters.commits.fetch_add(1, Relaxed);
             counters.transactions.fetch_add(transactions, Relaxed);
+            for batch in group.batches.iter().take(now) {
+                self.follow(&batch.schema);
+            }
             if let Some(last) = group.batches.drain(..now).next_back() {
                 self.progress.send_replace(Arc::new(last.checkpoint));
             }
         }
         Ok(())
+    }
+
+    /// Clients are told what has become of tables.
+    fn follow(&self, writes: &[Write]) {
+        // What they are shown may lack something; what is stored does not.
+        if let Err(error) = self.schema.follow(writes) {
+            tracing::error!(%error, "the schema that clients are shown is not the newest");
+        }
     }
 
     fn note_full(&self, error: &WriteError) {

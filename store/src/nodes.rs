@@ -5,7 +5,7 @@ use tributary_flow::{Checkpoint, Mutant, NodeSet, mutant};
 
 use crate::{
     DurableEnd, LogWriter, OpenError, WriteError,
-    kv::{KvOp, branch, node_set},
+    kv::{KvBatch, KvOp, branch, node_set, schema},
 };
 
 /// What takes effect together.
@@ -19,6 +19,8 @@ pub struct NodeSetChange {
     pub renamed: Vec<(String, String)>,
     /// Nodes that are gone: so are their saved branches.
     pub removed: Vec<String>,
+    /// What is stored of schemas from now on: keys with values, or their ends.
+    pub schema: Vec<(Vec<u8>, Option<Vec<u8>>)>,
 }
 
 impl LogWriter {
@@ -56,7 +58,9 @@ impl LogWriter {
             let value = branch::value(branch.id, branch.rows, &branch.head);
             ops.extend(moved.map(|key| KvOp::Put(key, value)));
         }
-        self.change_state(ops, change.checkpoint);
+        let mut batch = KvBatch { ops };
+        schema::put(&mut batch, &change.schema);
+        self.change_state(batch.ops, change.checkpoint);
         self.commit()
     }
 }

@@ -45,8 +45,8 @@ use crate::{
     disk::{Disk, DiskFile, DiskLock},
     files::{create_file, write_index},
     kv::{
-        IndexPlace, Kv, KvBatch, KvOp, checkpoint::CheckpointRecord, gtid_index, segment::Segment,
-        time_index, tso_index,
+        IndexPlace, Kv, KvBatch, KvOp, checkpoint::CheckpointRecord, gtid_index, schema,
+        segment::Segment, time_index, tso_index,
     },
     log::{FileEntry, own_gtids},
 };
@@ -163,6 +163,8 @@ struct Group {
     indexed: Option<IndexPlace>,
     /// Branches to keep and to forget, and the nodes.
     branches: Vec<KvOp>,
+    /// What has changed of the schemas' state.
+    schema: Vec<(Vec<u8>, Option<Vec<u8>>)>,
     /// Bytes of these.
     branch_bytes: u64,
 }
@@ -243,6 +245,10 @@ impl LogWriter {
             let mut branches = batch.branches.iter();
             branches.try_for_each(|op| self.change_branch(op))
         });
+        if result.is_ok() && !batch.schema.is_empty() {
+            self.group.schema.extend_from_slice(&batch.schema);
+            self.group.progress = true;
+        }
         if result.is_ok() && self.state.merger.as_ref() != Some(&batch.checkpoint) {
             self.state.merger = Some(batch.checkpoint.clone());
             self.group.progress = true;
@@ -563,6 +569,7 @@ impl LogWriter {
         };
         batch.put(record.pair()?);
         batch.ops.append(&mut self.group.branches);
+        schema::put(&mut batch, &self.group.schema);
         let sid = self.log.server_uuid();
         let segment = |seq, sealed, first_gno: u64| {
             let previous_gtids = own_gtids(sid, first_gno.saturating_sub(1));

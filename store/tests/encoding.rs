@@ -108,6 +108,24 @@ fn ddl_has_gtid_and_query() {
     );
 }
 
+/// The statement and its rows are one transaction.
+#[test]
+fn create_table_select_may_have_statements() {
+    let mut query = Vec::new();
+    QueryEvent {
+        schema: b"shop",
+        query: b"CREATE TABLE t (id INT) START TRANSACTION",
+        ..QueryEvent::default()
+    }
+    .put_body(&mut query);
+    let query = event(EventType::QUERY, 0, &query);
+    let part = vec![query, table_map(9, "t"), write_rows(9, 1, 0)];
+    let bytes = encode(198, numbers(5, 2), &rows(&[part], 5)).unwrap();
+    let events = walk(&bytes);
+    assert_eq!(gtid(&events[0]).flags, 1);
+    assert_eq!(events.len(), 6);
+}
+
 /// `transaction_length` is exact on both sides of the lengths at which its own width changes.
 #[test]
 fn transaction_length_is_exact_whatever_its_width() {

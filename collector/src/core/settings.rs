@@ -264,7 +264,7 @@ fn identities(
 }
 
 /// Whether a row of `SHOW GRANTS` gives a global privilege.
-fn grants(row: &str, privilege: &str) -> bool {
+pub(crate) fn grants(row: &str, privilege: &str) -> bool {
     let upper = row.to_ascii_uppercase();
     let Some(list) = upper
         .strip_prefix("GRANT ")

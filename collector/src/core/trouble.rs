@@ -218,6 +218,7 @@ impl CollectorError {
         match self {
             Self::Conn(error) => conn(error),
             Self::Settings(_) => TroubleKind::WrongSettings,
+            Self::TooManyTables { .. } | Self::TablesChange => TroubleKind::NodeError,
             Self::Resume(ResumeError::Purged { .. }) => TroubleKind::BinlogPurged,
             Self::Resume(ResumeError::Lost { .. }) => TroubleKind::GtidsLost,
             Self::Resume(ResumeError::Reset { .. } | ResumeError::Rewritten { .. })

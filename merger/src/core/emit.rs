@@ -3,13 +3,14 @@
 //! In: source transactions that are due. Out: [`GlobalTxn`]s, or nothing where nothing is written for them.
 
 use smallvec::SmallVec;
-use tributary_binlog::{ChecksumAlg, QueryEvent, RawEvent};
 use tributary_flow::{
-    Body, GlobalKind, GlobalTxn, KeyClass, Mutant, NodeId, OrderKey, SourceTxn, TxnKind, mutant,
+    Body, Dependency, GlobalKind, GlobalTxn, KeyClass, Mutant, NodeId, OrderKey, SourceTxn,
+    TxnKind, mutant,
 };
-use tributary_schema::DdlStatement;
+use tributary_schema::Moment;
 
 use super::clock::Interval;
+use super::logical::Place;
 use super::merge::Merger;
 use super::moved::{self, ArrangeError, Arranged};
 use super::waiting::{Branch, Branches};
@@ -19,16 +20,28 @@ impl Merger {
     pub(super) fn distributed(
         &mut self,
         key: OrderKey,
-        branches: Branches,
-    ) -> Result<Option<GlobalTxn>, MergeError> {
+        mut branches: Branches,
+        out: &mut Vec<GlobalTxn>,
+    ) -> Result<(), MergeError> {
         let Some(first) = branches.first() else {
-            return Ok(None);
+            return Ok(());
         };
         let at = (first.commit.gtid, first.commit.end);
+        let original_server_version = first.prepare.original_server_version;
+        for branch in &mut branches {
+            let moment = self.moment(key, &branch.commit);
+            let xid = branch.xid().copied();
+            let name = self.table.name(branch.node);
+            let place = Place::new(branch.node, name, &branch.prepare, moment);
+            if xid.is_some_and(|xid| self.logical.ignores(&xid)) {
+                branch.prepare.body = Body::default();
+            }
+            self.logical.body(&place, &mut branch.prepare.body)?;
+        }
         let intervals: SmallVec<[Interval<'_>; 4]> = branches.iter().filter_map(interval).collect();
         if intervals.is_empty() {
             branches.iter().for_each(|b| self.branch_done(b));
-            return Ok(None);
+            return Ok(());
         }
         let dependency = self.clock.rows(self.last_gno + 1, &intervals);
         drop(intervals);
@@ -39,7 +52,7 @@ impl Merger {
             dependency,
             original_commit: 0,
             immediate_commit: 0,
-            original_server_version: first.prepare.original_server_version,
+            original_server_version,
             immediate_server_version: 0,
             timestamp: 0,
         };
@@ -47,20 +60,31 @@ impl Merger {
         for branch in branches.into_iter().skip(left_out) {
             self.branch(&mut txn, branch);
         }
-        let arranged = moved::arrange(&mut txn.parts, self.spool.as_deref());
-        match arranged {
-            Ok(Arranged::Right) => Ok(Some(txn)),
-            Ok(Arranged::Ring) => {
-                self.rings += 1;
-                Ok(Some(txn))
+        match moved::arrange(&mut txn.parts, self.spool.as_deref()) {
+            Ok(Arranged::Right) => {}
+            Ok(Arranged::Ring) => self.rings += 1,
+            Err(ArrangeError::Io(error)) => {
+                return Err(MergeError::Spool {
+                    at: format!("{} ending at {}", at.0, at.1),
+                    cause: error.to_string(),
+                });
             }
-            Err(ArrangeError::Io(error)) => Err(MergeError::Spool {
-                at: format!("{} ending at {}", at.0, at.1),
-                cause: error.to_string(),
-            }),
-            Err(ArrangeError::TooMany) => Err(MergeError::TooManyMoves {
-                at: format!("{} ending at {}", at.0, at.1),
-            }),
+            Err(ArrangeError::TooMany) => {
+                return Err(MergeError::TooManyMoves {
+                    at: format!("{} ending at {}", at.0, at.1),
+                });
+            }
+        }
+        out.push(txn);
+        Ok(())
+    }
+
+    /// Where the next transaction stands.
+    fn moment(&self, key: OrderKey, commit: &SourceTxn) -> Moment {
+        Moment {
+            gno: self.last_gno + 1,
+            key: key.into(),
+            commit_time: commit.immediate_commit,
         }
     }
 
@@ -92,49 +116,69 @@ impl Merger {
         self.done(branch.node, branch.commit.gtid);
     }
 
-    pub(super) fn local(&mut self, key: OrderKey, source: Box<SourceTxn>) -> Option<GlobalTxn> {
-        self.done(key.node, source.gtid);
-        let kind = match source.kind {
-            TxnKind::Ddl if self.statement_is_due(key.node, &source) => GlobalKind::Ddl,
-            TxnKind::Ddl => return None,
-            _ => GlobalKind::Rows,
-        };
-        if source.body.is_empty() {
-            return None;
+    pub(super) fn local(
+        &mut self,
+        key: OrderKey,
+        mut source: Box<SourceTxn>,
+        out: &mut Vec<GlobalTxn>,
+    ) -> Result<(), MergeError> {
+        if source.kind == TxnKind::Ddl {
+            return self.statement(key, &source, out);
         }
-        let gno = self.last_gno + 1;
-        let dependency = match kind {
-            GlobalKind::Ddl => self.clock.statement(gno),
-            GlobalKind::Rows => self.clock.rows(gno, &[alone(key.node, &source)]),
-        };
-        Some(GlobalTxn {
-            key,
-            kind,
-            original_commit: source.original_commit,
-            immediate_commit: source.immediate_commit,
-            original_server_version: source.original_server_version,
-            immediate_server_version: source.immediate_server_version,
-            timestamp: source.timestamp,
-            dependency,
-            parts: SmallVec::from_buf_and_len([source.body, Body::default()], 1),
-        })
+        let ignored = matches!(&source.kind, TxnKind::OnePhase(xid) if self.logical.ignores(xid));
+        if ignored {
+            source.body = Body::default();
+        }
+        let at = self.moment(key, &source);
+        let place = Place::new(key.node, self.table.name(key.node), &source, at);
+        self.logical.body(&place, &mut source.body)?;
+        self.done(key.node, source.gtid);
+        if !source.body.is_empty() {
+            let gno = self.last_gno + 1;
+            let dependency = self.clock.rows(gno, &[alone(key.node, &source)]);
+            let body = std::mem::take(&mut source.body);
+            out.push(written(key, GlobalKind::Rows, &source, dependency, body));
+        }
+        Ok(())
     }
 
-    fn statement_is_due(&mut self, node: NodeId, txn: &SourceTxn) -> bool {
-        let Some(chunk) = txn.body.chunks().next() else {
-            return false;
-        };
-        // One that cannot be read is written, or not: its writer will meet the same error.
-        let bytes = chunk.unwrap_or_default();
-        let query = RawEvent::parse_unverified(&bytes, ChecksumAlg::None)
-            .ok()
-            .and_then(|raw| {
-                QueryEvent::parse(raw.body)
-                    .ok()
-                    .map(|q| DdlStatement::of(q.schema, q.query))
-            });
-        // What can not be read is never dropped; the collector has read it as a Query event before.
-        query.is_none_or(|statement| self.ddl.observe(node, &statement))
+    /// The statements to write for a node's statement.
+    fn statement(
+        &mut self,
+        key: OrderKey,
+        source: &SourceTxn,
+        out: &mut Vec<GlobalTxn>,
+    ) -> Result<(), MergeError> {
+        let at = self.moment(key, source);
+        let place = Place::new(key.node, self.table.name(key.node), source, at);
+        let bodies = self.logical.statements(&place, &source.body)?;
+        self.done(key.node, source.gtid);
+        for (gno, body) in (self.last_gno + 1..).zip(bodies) {
+            let dependency = self.clock.statement(gno);
+            out.push(written(key, GlobalKind::Ddl, source, dependency, body));
+        }
+        Ok(())
+    }
+}
+
+/// What a node committed alone, as it is written.
+fn written(
+    key: OrderKey,
+    kind: GlobalKind,
+    source: &SourceTxn,
+    dependency: Dependency,
+    body: Body,
+) -> GlobalTxn {
+    GlobalTxn {
+        key,
+        kind,
+        original_commit: source.original_commit,
+        immediate_commit: source.immediate_commit,
+        original_server_version: source.original_server_version,
+        immediate_server_version: source.immediate_server_version,
+        timestamp: source.timestamp,
+        dependency,
+        parts: SmallVec::from_buf_and_len([body, Body::default()], 1),
     }
 }
 

@@ -15,12 +15,14 @@ use tributary_flow::{
     NodeTable, OrderKey, OrderMode, SourcePos, SourceTxn, SpoolFiles, Tso, TxnKind, mutant,
 };
 
+use tributary_schema::{ClusterSchema, Moment, NodeTables, SchemaRules};
+
 use super::clock::Clock;
-use super::ddl::DdlJoin;
 use super::distributed::Work;
 use super::groups::Groups;
 use super::kept::Keeping;
 use super::known::{Horizon, Known};
+use super::logical::Logical;
 use super::node::{Frontier, NodeStream, Passed};
 use super::waiting::{Branches, Next, Waiting};
 use crate::MergeError;
@@ -69,7 +71,8 @@ pub struct Merger {
     pub(super) known: Known,
     /// What items have made possible, and is not done yet.
     pub(super) work: Vec<Work>,
-    pub(super) ddl: DdlJoin,
+    /// Logical tables, and how the nodes' become them.
+    pub(super) logical: Logical,
     /// What a replica may apply side by side.
     pub(super) clock: Clock,
     /// Greatest TSO observed on any node.
@@ -112,7 +115,10 @@ impl Merger {
             .map(|(_, name)| resume.nodes.get(name).cloned().unwrap_or_default())
             .collect();
         Self {
-            ddl: DdlJoin::restore(table.clone(), &resume.ddl),
+            logical: Logical::new(ClusterSchema::new(
+                SchemaRules::default(),
+                table.iter().map(|(_, name)| name),
+            )),
             clock: Clock::new(table.len(), last_gno),
             keeping: Keeping::new(table.len()),
             wanted: vec![None; table.len()],
@@ -143,8 +149,17 @@ impl Merger {
         }
     }
 
+    /// The same with routes, and with what earlier lives have learned of schemas.
+    #[must_use]
+    pub fn with_schema(mut self, schema: ClusterSchema) -> Self {
+        self.logical = Logical::new(schema);
+        self.logical.spool.clone_from(&self.spool);
+        self
+    }
+
     /// Lets it put what is too much for memory into files.
     pub fn set_spool(&mut self, files: Arc<dyn SpoolFiles>) {
+        self.logical.spool = Some(files.clone());
         self.spool = Some(files);
     }
 
@@ -155,9 +170,23 @@ impl Merger {
 
     /// The point from which `node` is read, when it is read for the first time.
     pub fn set_before_start(&mut self, node: NodeId, gtids: GtidSet) {
+        if gtids.is_empty() {
+            self.logical.schema.begins(self.table.name(node));
+        }
         let progress = &mut self.progress[node.index()];
         progress.emitted.union(&gtids);
         progress.before_start = gtids;
+    }
+
+    /// A node's tables at the point from which it is read, when it is read for the first time.
+    pub fn learn_tables(&mut self, node: NodeId, tables: &NodeTables) {
+        let at = Moment {
+            gno: self.last_gno,
+            key: self.last.into(),
+            commit_time: self.last.time,
+        };
+        let name = self.table.name(node);
+        self.logical.schema.learn(name, tables, at);
     }
 
     /// One item of a node's stream, in the order of its binlog.
@@ -291,35 +320,41 @@ impl Merger {
             if bytes >= max_bytes || (bytes > 0 && self.waiting.head_is_large()) {
                 return Ok(true);
             }
-            if let Some(txn) = self.next_transaction()? {
-                bytes += txn.body_len() + TXN_OVERHEAD;
-                out.push(txn);
+            let (had, last, mark) = (out.len(), self.last, self.logical.schema.mark());
+            if let Err(error) = self.next_transaction(out) {
+                // The checkpoint must not speak of a transaction that could not be carried over.
+                out.truncate(had);
+                self.last = last;
+                self.logical.schema.undo_writes(mark);
+                return Err(error);
             }
+            let new = out.get(had..).unwrap_or_default();
+            bytes += new
+                .iter()
+                .map(|txn| txn.body_len() + TXN_OVERHEAD)
+                .sum::<u64>();
+            let count = 1 + u64::from(mutant(Mutant::CountTwice));
+            self.last_gno += count * new.len() as u64;
         }
         Ok(false)
     }
 
-    /// Takes out the least transaction, with all its branches. `None` when nothing is written for it.
-    fn next_transaction(&mut self) -> Result<Option<GlobalTxn>, MergeError> {
-        let Some(next) = self.waiting.pop() else {
-            return Ok(None);
-        };
-        let txn = match next {
-            Next::Local(key, txn) => {
+    /// Takes out the least transaction, with all its branches. Nothing may be written for it; several statements may.
+    fn next_transaction(&mut self, out: &mut Vec<GlobalTxn>) -> Result<(), MergeError> {
+        match self.waiting.pop() {
+            None => Ok(()),
+            Some(Next::Local(key, txn)) => {
                 self.advance(key, &txn)?;
-                self.local(key, txn)
+                self.local(key, txn, out)
             }
-            Next::Distributed(key, branches) => {
+            Some(Next::Distributed(key, branches)) => {
                 self.one_timestamp(key, &branches)?;
                 if let Some(first) = branches.first() {
                     self.advance(key, &first.commit)?;
                 }
-                self.distributed(key, branches)?
+                self.distributed(key, branches, out)
             }
-        };
-        let count = 1 + u64::from(mutant(Mutant::CountTwice));
-        self.last_gno += count * u64::from(txn.is_some());
-        Ok(txn)
+        }
     }
 
     fn advance(&mut self, key: OrderKey, txn: &SourceTxn) -> Result<(), MergeError> {
@@ -374,8 +409,28 @@ impl Merger {
             nodes,
             last_tso: self.last.tso,
             last_time: self.last.time,
-            ddl: self.ddl.save(),
         }
+    }
+
+    /// What has changed of the schemas' state since the last call; goes with [`Merger::checkpoint`].
+    pub fn take_schema_writes(&mut self) -> Vec<tributary_schema::Write> {
+        self.logical.schema.snapshot();
+        self.logical.schema.take_writes()
+    }
+
+    /// The schemas.
+    pub fn schema(&self) -> &ClusterSchema {
+        &self.logical.schema
+    }
+
+    /// What an operator should know of statements and definitions, since the last call.
+    pub fn take_schema_notes(&mut self) -> Vec<String> {
+        self.logical.schema.take_notes()
+    }
+
+    /// Bodies that were written for another table, or in another shape.
+    pub fn rewritten(&self) -> u64 {
+        self.logical.rewritten
     }
 
     /// Nodes that should be asked for the end of their binlog now, with the stamp to keep: those that hold back the next

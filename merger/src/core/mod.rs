@@ -13,15 +13,15 @@
 //! * `clock`: which transactions a replica may apply side by side.
 //! * `waiting`: what is committed and not due yet.
 //! * `moved`: within one transaction, a key is freed before it is taken.
-//! * `ddl`: the same statement from several nodes becomes one.
+//! * `logical`: from the nodes' tables to the logical ones; the same statement from several nodes becomes one.
 
 mod clock;
-mod ddl;
 mod distributed;
 mod emit;
 mod groups;
 mod kept;
 mod known;
+mod logical;
 mod merge;
 mod moved;
 mod node;
@@ -34,7 +34,6 @@ mod naive;
 #[cfg(test)]
 mod tests;
 
-pub use ddl::{DdlJoin, pending_ddl};
 pub use kept::{KeepError, Kept, RestoreError};
 pub use merge::{BlockedOn, Heuristic, Merger, Resume};
 pub use node::Frontier;

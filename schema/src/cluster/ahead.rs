@@ -5,7 +5,7 @@
 
 use super::{ClusterSchema, Name};
 use crate::ddl::{AlterTable, Effect, Kind, Session, Statement, Unit};
-use crate::pending::Participant;
+use crate::pending::{Participant, then_renamed};
 use crate::table::{Column, Table};
 
 /// Columns that a part calls otherwise, (there, downstream); `None` when it has given them other definitions, too.
@@ -42,16 +42,18 @@ impl ClusterSchema {
                 continue;
             };
             table = table.altered(alter).unwrap_or(table);
-            let renamed = alter.renamed_columns().into_iter();
             // With another definition, too, the two would undo each other.
-            match alter.added_columns().is_empty() {
-                true => names
-                    .iter_mut()
-                    .for_each(|all| all.extend(renamed.clone().map(|(from, to)| (to, from)))),
-                false => names = None,
+            match (&mut names, alter.added_columns().is_empty()) {
+                (Some(names), true) => {
+                    for (from, to) in alter.renamed_columns() {
+                        then_renamed(names, &from, &to);
+                    }
+                }
+                _ => names = None,
             }
         }
-        Some((table, names))
+        let back = |names: Vec<(String, String)>| names.into_iter().map(|(from, to)| (to, from));
+        Some((table, names.map(|names| back(names).collect())))
     }
 
     fn logical_table(&self, statement: &Statement, alter: &AlterTable) -> Option<&Table> {

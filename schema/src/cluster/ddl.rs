@@ -182,12 +182,7 @@ impl ClusterSchema {
         {
             let differences = self.logical.differences(&unit.statement);
             if !differences.is_empty() {
-                self.notes.push(format!(
-                    "{} on node {} is not like the logical table: {}",
-                    shown(&who),
-                    who.node,
-                    differences.join("; ")
-                ));
+                self.notes.push(super::unlike(&who, &differences));
             }
             return Verdict::Absorbed;
         }
@@ -419,8 +414,4 @@ fn renames(statement: &Statement, node: &str) -> Vec<(Participant, Participant)>
         }
         _ => Vec::new(),
     }
-}
-
-fn shown(who: &Participant) -> String {
-    format!("{}.{}", who.schema, who.table)
 }

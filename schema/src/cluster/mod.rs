@@ -23,7 +23,7 @@ use std::sync::Arc;
 
 use crate::charset::Collation;
 use crate::ddl::{Session, Statement};
-use crate::history::{Change, History, Moment, Object, Record};
+use crate::history::{Change, History, Moment, Object, Record, diff};
 use crate::pending::{Participant, Pending, PendingStatement};
 use crate::route::{NameCase, Routes};
 use crate::table::Table;
@@ -31,6 +31,7 @@ use crate::table::Table;
 pub use ddl::{Emitted, SourceStatement};
 pub use rows::{Into, RowsProblem, Target};
 pub use stored::{StateError, Write, follow_history, stored_history, stored_waiting};
+pub use tributary_flow::NodeTables;
 
 /// The text of a statement in the character set of the client that sent it (by the number of its collation). Multi-byte sets of
 /// East Asia are not known: what is not ASCII in them is lost, and `false` says so.
@@ -50,6 +51,13 @@ pub fn decode_sql(sql: &[u8], client: Option<u16>) -> (std::borrow::Cow<'_, str>
     (text.into(), whole)
 }
 
+/// What an operator is told of a part whose definition differs.
+fn unlike(who: &Participant, differences: &[String]) -> String {
+    let (schema, table, node) = (&who.schema, &who.table, &who.node);
+    let differences = differences.join("; ");
+    format!("{schema}.{table} on node {node} is not like the logical table: {differences}")
+}
+
 /// Schema and name of a logical table.
 pub(crate) type Name = (String, String);
 
@@ -60,19 +68,6 @@ pub struct SchemaRules {
     pub routes: Arc<Routes>,
     /// Whether statements about accounts flow.
     pub accounts: bool,
-}
-
-/// The tables of a node at the point from which it is read.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct NodeTables {
-    /// Value of `lower_case_table_names`.
-    pub lower_case_table_names: u8,
-    /// Number of `collation_server`.
-    pub server_collation: Option<u16>,
-    /// Its databases with their default collations by name.
-    pub databases: Vec<(String, String)>,
-    /// Tables and views: database, name, and the text of `SHOW CREATE TABLE`.
-    pub tables: Vec<(String, String, String)>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -201,7 +196,7 @@ impl ClusterSchema {
     /// The tables that a node has at the point from which it is read. Logical tables that are not known yet begin with them.
     pub fn learn(&mut self, node: &str, tables: &NodeTables, at: Moment) {
         let known = self.node(node);
-        known.complete = true;
+        known.complete |= tables.complete;
         known.case = NameCase::from_variable(tables.lower_case_table_names);
         if let Some(collation) = tables.server_collation {
             known.collation = Some(collation);
@@ -245,13 +240,6 @@ impl ClusterSchema {
         if copies {
             self.source_of_copies(&logical, node);
         }
-        if self
-            .logical
-            .object(&logical.0, &logical.1, u64::MAX)
-            .is_some()
-        {
-            return;
-        }
         let object = match object {
             Object::Table(mut table) => {
                 table.rename(&logical.1);
@@ -259,6 +247,16 @@ impl ClusterSchema {
             }
             other => other,
         };
+        if let Some(known) = self.logical.object(&logical.0, &logical.1, u64::MAX) {
+            if let (Object::Table(known), Object::Table(new)) = (known, &object) {
+                let differences = diff(known, new);
+                if !differences.is_empty() {
+                    let who = parts::participant(node, schema, name);
+                    self.notes.push(unlike(&who, &differences));
+                }
+            }
+            return;
+        }
         self.record(Record {
             at,
             schema: logical.0.clone(),

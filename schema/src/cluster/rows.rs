@@ -4,6 +4,7 @@
 //! do not flow.
 
 use tributary_binlog::TableMap;
+use tributary_flow::{Mutant, mutant};
 
 use super::parts::participant;
 use super::{ClusterSchema, Name};
@@ -108,7 +109,8 @@ impl ClusterSchema {
         let Some((logical, copies)) = self.logical_of(node, schema, table) else {
             return Ok(Target::Dropped);
         };
-        if copies && self.source_of_copies(&logical, node) != node {
+        let source = copies.then(|| self.source_of_copies(&logical, node));
+        if source.is_some_and(|s| s != node) && !mutant(Mutant::EveryCopy) {
             return Ok(Target::Dropped);
         }
         let who = participant(node, schema, table);
@@ -145,7 +147,7 @@ impl ClusterSchema {
             Some(Object::Table(table)) => {
                 let from = Layout::of_event(map, known)?;
                 let mut to = Layout::of_table(table);
-                filled_as_added(&mut to, &self.pending.columns_to_come(who));
+                filled_as_added(&mut to, &self.pending.columns_to_come(who, logical));
                 let renamed = self.pending.renamed_columns(who);
                 let physical = || format!("{}.{} on node {}", who.schema, who.table, who.node);
                 let plan =

@@ -17,6 +17,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use tributary_flow::{Mutant, mutant};
 
 use super::parts::participant;
 use super::{ClusterSchema, Name, SchemaRules};
@@ -163,6 +164,9 @@ impl ClusterSchema {
     }
 
     pub(super) fn store_pending(&mut self) {
+        if mutant(Mutant::ForgetWaiting) {
+            return;
+        }
         self.writes.push((vec![b'W'], Some(json(&self.pending))));
     }
 

@@ -341,6 +341,7 @@ fn tables_that_were_there_before_are_learned() {
         )
     };
     let tables = |schema: &str, tables: &[(&str, &str)]| NodeTables {
+        complete: true,
         lower_case_table_names: 0,
         server_collation: Some(255),
         databases: vec![(schema.to_owned(), "utf8mb4_0900_ai_ci".to_owned())],

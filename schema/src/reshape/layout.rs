@@ -40,7 +40,8 @@ pub enum LayoutError {
     },
     /// The event contradicts what is known.
     #[error(
-        "table {table}: {what} in the rows is not what the known definition has; take it anew with SHOW CREATE TABLE, or set binlog_row_metadata=FULL on the node"
+        "table {table}: {what} in the rows is not what the known definition has: it was changed there beside the binlog. Set binlog_row_metadata=FULL on the node, \
+         and remove it and add it again behind this: its definitions are taken anew then"
     )]
     Contradiction {
         /// The table.

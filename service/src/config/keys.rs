@@ -124,6 +124,42 @@ pub(crate) const KEYS: &[Key] = &[
         "Whether the service is a semi-synchronous replica of the node: with the plugin `semisync_source` on, a commit on the node returns when the service has it on disk. Parts of distributed transactions are acknowledged when they are received.",
     ),
     key(
+        "route.from",
+        "\"shop_*.orders_*\"",
+        "required",
+        "Physical tables, as `database.table`: `*` is any characters, `?` one, `/…/` a regular expression, a database alone all of its tables; names with dots or stars in backticks. The first route that matches decides; what none matches keeps its name. See [ddl.md](ddl.md).",
+    ),
+    key(
+        "route.to",
+        "\"shop.orders\"",
+        "required",
+        "The logical table. `$1` is what the first `*` or group caught. May be left out with `broadcast`.",
+    ),
+    key(
+        "route.broadcast",
+        "false",
+        "false",
+        "Whether every node has the same rows: they, and statements about the tables, are taken from one node.",
+    ),
+    key(
+        "ignore.tables",
+        "[\"shop_*.tmp_*\"]",
+        "[]",
+        "Physical tables that do not flow, written as in `route.from`. They come before all routes.",
+    ),
+    key(
+        "ignore.xid_format_ids",
+        "[17]",
+        "[]",
+        "Distributed transactions whose xid has one of these format ids do not flow.",
+    ),
+    key(
+        "ddl.accounts",
+        "false",
+        "false",
+        "Whether statements about accounts (`CREATE USER`, `GRANT` …) flow. Those of the nodes are rarely those of downstream, and they stop a MariaDB replica.",
+    ),
+    key(
         "store.data_dir",
         "\"data\"",
         "\"data\"",
@@ -328,7 +364,7 @@ pub(crate) fn reference() -> String {
     let mut page = String::from(
         "# Configuration reference\n\n\
          `tributary serve --config tributary.toml`. Unknown keys are errors; `tributary check --config FILE` prints every problem, one\n\
-         line each with the key's path, and exits with 1. `[[node]]` and `[[user]]` may be given several times.\n\n\
+         line each with the key's path, and exits with 1. `[[node]]`, `[[route]]` and `[[user]]` may be given several times.\n\n\
          This page is generated from the code (`tributary config-reference`) and tested against it.\n",
     );
     let mut section = "";
@@ -336,7 +372,7 @@ pub(crate) fn reference() -> String {
         let (this, name) = key.path.split_once('.').unwrap_or(("", key.path));
         if this != section {
             section = this;
-            let title = if matches!(this, "node" | "user") {
+            let title = if matches!(this, "node" | "route" | "user") {
                 format!("[[{this}]]")
             } else {
                 format!("[{this}]")

@@ -7,12 +7,14 @@ mod clients;
 mod keys;
 mod node;
 mod reader;
+mod routes;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tributary_flow::{OrderMode, limits};
+use tributary_schema::SchemaRules;
 use tributary_store::Retention;
 
 pub(crate) use clients::{Privilege, Server, ServerTls, TlsVersions, User};
@@ -35,6 +37,8 @@ pub(crate) struct Config {
     pub(crate) users: Vec<User>,
     /// `[admin]`
     pub(crate) admin: Admin,
+    /// `[[route]]`, `[ignore]` and `[ddl]`
+    pub(crate) schema: SchemaRules,
     /// What is accepted but not advised, one line each.
     pub(crate) warnings: Vec<String>,
 }
@@ -127,7 +131,9 @@ impl Config {
             lookup: env,
             problems: &problems,
         };
+        let schema = routes::rules(&mut root, &problems);
         let config = Self {
+            schema,
             cluster: cluster(root.table("cluster"), &env),
             nodes: node::nodes(root.tables("node"), &env),
             store: store(root.table("store"), &env),
@@ -140,10 +146,6 @@ impl Config {
             admin: admin(root.table("admin")),
             warnings: Vec::new(),
         };
-        root.not_yet(
-            "route",
-            "routes are not supported by this version: every table keeps its name",
-        );
         root.finish();
         if config.users.is_empty() {
             problems.add(

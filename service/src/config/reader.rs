@@ -155,6 +155,21 @@ impl<'p> Table<'p> {
         texts
     }
 
+    pub(crate) fn integers(&mut self, key: &str, min: i64, max: i64) -> Option<Vec<i64>> {
+        let value = self.values.remove(key)?;
+        let list = value.as_array().map(Vec::as_slice).unwrap_or_default();
+        let numbers: Option<Vec<i64>> = (list.iter())
+            .map(|v| v.as_integer().filter(|n| (min..=max).contains(n)))
+            .collect();
+        if numbers.is_none() || !value.is_array() {
+            self.wrong(
+                key,
+                &format!("must be a list of whole numbers from {min} to {max}"),
+            );
+        }
+        numbers
+    }
+
     /// One text, or a list of them.
     pub(crate) fn text_or_texts(&mut self, key: &str) -> Option<Vec<String>> {
         match self.values.get(key)? {
@@ -236,13 +251,6 @@ impl<'p> Table<'p> {
             );
         }
         address
-    }
-
-    /// A key of the documented interface that this version does not do.
-    pub(crate) fn not_yet(&mut self, key: &str, what: &str) {
-        if self.values.remove(key).is_some() {
-            self.wrong(key, what);
-        }
     }
 
     /// What nobody asked for is unknown.

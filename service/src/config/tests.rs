@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use tributary_schema::{NameCase, Routed};
+
 use super::keys::KEYS;
 use super::*;
 
@@ -101,6 +103,37 @@ fn a_password_in_the_url_warns() {
 }
 
 #[test]
+fn routes() {
+    let with = |text: &str| parse(&format!("{GOOD}{text}"));
+    let c = with(
+        "[[route]]\nfrom = \"s_*.t_*\"\nto = \"s.t\"\n[[route]]\nfrom = \"s_*.city\"\nbroadcast = true\n\
+         [ignore]\ntables = [\"s_1.t_9\"]\nxid_format_ids = [7]\n[ddl]\naccounts = true\n",
+    )
+    .unwrap();
+    let route = |table| c.schema.routes.route("s_1", table, NameCase::Exact);
+    let (schema, table) = ("s".to_owned(), "t".to_owned());
+    assert_eq!(route("t_1"), Routed::Logical { schema, table });
+    assert_eq!(route("t_9"), Routed::Ignored, "before all routes");
+    assert!(matches!(route("city"), Routed::Broadcast { .. }));
+    assert!(c.schema.routes.ignores_format_id(7) && c.schema.accounts);
+    for (bad, what) in [
+        ("[[route]]\nfrom = \"a\"\n", "route[1].to: is missing"),
+        ("[[route]]\nto = \"a.b\"\n", "route[1].from: is missing"),
+        (
+            "[[route]]\nfrom = \"a.b\"\nto = \"mysql.b\"\n",
+            "route: route `a.b`",
+        ),
+        (
+            "[ignore]\nxid_format_ids = [\"x\"]\n",
+            "ignore.xid_format_ids: ",
+        ),
+    ] {
+        let lines = with(bad).expect_err(bad);
+        assert!(lines.len() == 1 && lines[0].starts_with(what), "{lines:?}");
+    }
+}
+
+#[test]
 fn several_urls_are_one_failover_group() {
     let group = "url = [\"mysql://repl@127.0.0.1:3302\", \"mysql://other@10.0.0.2\"]";
     let c = parse(&GOOD.replace("url = \"mysql://repl@127.0.0.1:3302\"", group)).unwrap();
@@ -110,18 +143,6 @@ fn several_urls_are_one_failover_group() {
     assert_eq!(lines, ["node[dn2].url: is missing"]);
     let lines = problems(|t| t.replace("127.0.0.1:3302", "[::1]:3301"));
     assert_eq!(lines, ["node: the server [::1]:3301 is given twice"]);
-}
-
-#[test]
-fn what_this_version_can_not_do_is_said() {
-    let lines = problems(|t| t + "[[route]]\nfrom = \"a\"\nto = \"b\"\n");
-    assert_eq!(lines.len(), 1);
-    assert!(
-        lines
-            .iter()
-            .all(|l| l.contains("not supported by this version")),
-        "{lines:?}"
-    );
 }
 
 #[test]
@@ -193,7 +214,7 @@ fn the_list_of_keys_is_what_the_reader_reads() {
     }
     let file: String = (sections.iter())
         .map(|(s, text)| {
-            if matches!(*s, "node" | "user") {
+            if matches!(*s, "node" | "route" | "user") {
                 format!("[[{s}]]\n{text}")
             } else {
                 format!("[{s}]\n{text}")
@@ -210,6 +231,7 @@ fn the_list_of_keys_is_what_the_reader_reads() {
         include_str!("mod.rs"),
         include_str!("clients.rs"),
         include_str!("node.rs"),
+        include_str!("routes.rs"),
     ]
     .concat();
     let pattern = [

@@ -27,6 +27,8 @@ const CRC_LEN: usize = 4;
 const TABLE_ID_LEN: usize = 6;
 /// `GtidEvent::flags`: the transaction may hold statements (`FLAG_MAY_HAVE_SBR`).
 const MAY_HAVE_SBR: u8 = 1;
+/// Offset of an event's type in its header.
+const TYPE_AT: usize = 4;
 
 /// Bytes of a file that are not written yet.
 #[derive(Debug, Default)]
@@ -187,19 +189,16 @@ impl Encoder {
         numbers: Numbers,
         txn: &GlobalTxn,
     ) -> Result<(), EncodeError> {
-        let body_len = measure(numbers.gno, &txn.parts)?;
+        let gno = numbers.gno;
+        let body_len = measure(gno, &txn.parts)?;
         let framing = match txn.kind {
             GlobalKind::Rows => event_len(self.begin.len()) + event_len(8),
             GlobalKind::Ddl => 0,
         };
-        let flags = if txn.kind == GlobalKind::Ddl {
-            MAY_HAVE_SBR
-        } else {
-            0
-        };
+        let statements = txn.kind == GlobalKind::Ddl || has_statement(gno, &txn.parts)?;
+        let flags = if statements { MAY_HAVE_SBR } else { 0 };
         self.gtid_body(numbers, txn, flags, framing as u64 + body_len)?;
 
-        let gno = numbers.gno;
         let event = |source| EncodeError::Event { gno, source };
         let pending = sink.pending();
         let mut writer = writer(pending, self.server_id);
@@ -421,6 +420,19 @@ fn split_event(bytes: &[u8]) -> Option<(EventHeader, &[u8], &[u8])> {
     let header = EventHeader::parse(bytes).ok()?;
     let (event, rest) = bytes.split_at_checked(header.event_size as usize)?;
     Some((header, event.get(HEADER_LEN..)?, rest))
+}
+
+/// Whether a transaction with rows begins with a statement: `CREATE TABLE … SELECT` does. A replica that is told otherwise stops at it.
+fn has_statement(gno: u64, parts: &[Body]) -> Result<bool, EncodeError> {
+    for part in parts {
+        let first = part.chunks().next().transpose();
+        let first = first.map_err(|source| EncodeError::Spool { gno, source })?;
+        let event_type = first.as_deref().and_then(|events| events.get(TYPE_AT));
+        if event_type == Some(&EventType::QUERY.0) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Bytes the parts' events take with checksums. Fails on anything in memory that is not whole events fit for a transaction, so

@@ -14,6 +14,7 @@ pub(crate) mod node_set;
 pub(crate) mod purging;
 #[cfg(feature = "rocksdb")]
 mod rocks;
+pub(crate) mod schema;
 pub(crate) mod segment;
 pub(crate) mod time_index;
 pub(crate) mod tso_index;
@@ -21,6 +22,7 @@ pub(crate) mod tso_index;
 pub use mem::MemKv;
 #[cfg(feature = "rocksdb")]
 pub use rocks::RocksKv;
+pub use schema::{SchemaStateError, schema_state};
 
 /// The first byte of every key. Persisted: numbers are never changed and never used again.
 #[repr(u8)]

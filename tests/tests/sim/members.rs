@@ -453,7 +453,8 @@ impl World {
         let service = self.service.take().context("it was running")?;
         self.life += 1;
         let table = self.members.table();
-        let service = service.again(self.life, self.now, &table, &self.plan)?;
+        let schema = self.schema(&table)?;
+        let service = service.again(self.life, self.now, &table, &self.plan, schema)?;
         self.begin(service);
         Ok(())
     }

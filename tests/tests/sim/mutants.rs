@@ -38,13 +38,15 @@ fn mutants() {
     let hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(|_| {}));
     let start = Instant::now();
+    let of_tables = |m: &&Mutant| Mutant::OF_TABLES.contains(m);
+    let all: Vec<&Mutant> = (Mutant::ALL.iter()).filter(|m| !of_tables(m)).collect();
     let worker = || {
-        while let Some(mutant) = Mutant::ALL.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let (start, result) = (Instant::now(), find(*mutant));
+        while let Some(mutant) = all.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let (start, result) = (Instant::now(), find(**mutant));
             found
                 .lock()
                 .unwrap()
-                .insert(*mutant, (result, start.elapsed()));
+                .insert(**mutant, (result, start.elapsed()));
         }
     };
     std::thread::scope(|scope| {

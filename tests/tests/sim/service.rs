@@ -13,6 +13,7 @@ use tributary_flow::{
 };
 use tributary_merger::MergeError;
 use tributary_merger::core::Merger;
+use tributary_schema::ClusterSchema;
 use tributary_store::disk::Fuse;
 use tributary_store::{GlobalLog, LogWriter, Opened, WriteError};
 
@@ -72,18 +73,26 @@ impl Service {
         table: &NodeTable,
         plan: &Plan,
         opened: Opened,
+        schema: ClusterSchema,
         fuse: Fuse,
     ) -> Result<Self> {
         let checkpoint: Checkpoint = opened.checkpoint.unwrap_or_default();
         let store = (opened.log, opened.writer, fuse);
-        Self::over(life, now, table, plan, checkpoint, store)
+        Self::over((life, now), table, plan, (checkpoint, schema), store)
     }
 
     /// The next pipeline over the same store.
-    pub(crate) fn again(self, life: u64, now: u64, table: &NodeTable, plan: &Plan) -> Result<Self> {
+    pub(crate) fn again(
+        self,
+        life: u64,
+        now: u64,
+        table: &NodeTable,
+        plan: &Plan,
+        schema: ClusterSchema,
+    ) -> Result<Self> {
         let checkpoint = self.progress();
         let store = (self.log, self.writer, self.fuse);
-        Self::over(life, now, table, plan, checkpoint, store)
+        Self::over((life, now), table, plan, (checkpoint, schema), store)
     }
 
     /// The merger's state behind everything that was appended.
@@ -92,11 +101,10 @@ impl Service {
     }
 
     fn over(
-        life: u64,
-        now: u64,
+        (life, now): (u64, u64),
         table: &NodeTable,
         plan: &Plan,
-        checkpoint: Checkpoint,
+        (checkpoint, schema): (Checkpoint, ClusterSchema),
         (log, writer, fuse): (GlobalLog, LogWriter, Fuse),
     ) -> Result<Self> {
         let spilling = plan.spill.map(|threshold| Spilling {
@@ -106,7 +114,8 @@ impl Service {
         let link =
             |(_, name)| Link::new(checkpoint.nodes.get(name), plan.bytes_max, spilling.clone());
         let last_gno = log.durable().last_gno;
-        let mut merger = Merger::new(table.clone(), plan.mode, &checkpoint, last_gno);
+        let merger = Merger::new(table.clone(), plan.mode, &checkpoint, last_gno);
+        let mut merger = merger.with_schema(schema);
         merger.set_keep_after(plan.keep_after);
         let strangers = merger.restore_branches(log.kept_branches()?)?;
         ensure!(strangers.is_empty(), "{strangers:?}");
@@ -198,10 +207,12 @@ impl Service {
                 counts.hit(Fault::IdleCheckpoint);
             }
             let checkpoint = self.merger.checkpoint();
+            let schema = self.merger.take_schema_writes();
             self.batches.push_back(MergedBatch {
                 txns,
                 branches,
                 checkpoint,
+                schema,
             });
             self.last_sent = now;
             self.dirty = more;

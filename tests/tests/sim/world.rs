@@ -10,7 +10,9 @@ use anyhow::{Context, Result, bail, ensure};
 use tributary_binlog::Sid;
 use tributary_flow::{Fence, NodeId, NodeTable, OrderKey, OrderMode, SourcePos};
 use tributary_merger::MergeError;
+use tributary_schema::{ClusterSchema, SchemaRules};
 use tributary_store::disk::{Fuse, Keep, Unsynced};
+use tributary_store::kv::schema_state;
 use tributary_store::verify::{VerifyOptions, committed_end, kept_branches, verify_dir};
 use tributary_store::{
     MemDisk, MemKv, NodeSetChange, Opened, StoreOptions, WriteError, list_branches, open,
@@ -687,8 +689,10 @@ impl World {
         // What is not there never happened.
         self.keys.truncate(opened.log.durable().last_gno as usize);
         self.life += 1;
-        let (table, plan) = (self.members.table(), &self.plan);
-        let service = Service::new(self.life, self.now, &table, plan, opened, fuse);
+        let table = self.members.table();
+        let schema = self.schema(&table)?;
+        let plan = &self.plan;
+        let service = Service::new(self.life, self.now, &table, plan, opened, schema, fuse);
         let service = service.context("kept branches")?;
         if !service.merger.kept().is_empty() {
             self.counts.hit(Fault::KeptOverRestart);
@@ -719,6 +723,19 @@ impl World {
             self.soon(20_000, Event::Connect(self.life, n));
         }
         self.soon(1_000, Event::Merge(self.life));
+    }
+
+    /// What is stored of the schemas of these nodes.
+    pub(crate) fn schema(&self, table: &NodeTable) -> Result<ClusterSchema> {
+        let names = table.iter().map(|(_, name)| name);
+        let pairs = schema_state(&self.kv)?;
+        let renamed = std::collections::BTreeMap::new();
+        Ok(ClusterSchema::resume(
+            SchemaRules::default(),
+            names,
+            &renamed,
+            &pairs,
+        )?)
     }
 
     fn options(&self) -> StoreOptions {
