@@ -182,9 +182,12 @@ impl ServerView for Server {
 
     fn status(&self) -> Vec<(&'static str, String)> {
         let counters = self.counters();
+        let clients = self.registry.statuses();
+        let running = clients.iter().filter(|c| c.command == "Query").count();
         vec![
             ("Uptime", self.started.elapsed().as_secs().to_string()),
             ("Threads_connected", self.registry.len().to_string()),
+            ("Threads_running", running.max(1).to_string()),
             ("Connections", counters.connections.to_string()),
             ("Aborted_connects", counters.connections_aborted.to_string()),
             (

@@ -156,7 +156,10 @@ pub(crate) fn unknown_information_table(table: &str) -> SqlError {
     error(
         1109,
         "42S02",
-        format!("Unknown table '{table}' in information_schema"),
+        format!(
+            "Unknown table '{}' in information_schema",
+            table.to_uppercase()
+        ),
     )
 }
 

@@ -339,6 +339,7 @@ fn arithmetic(a: &Value, op: &BinaryOperator, b: &Value) -> Result<Typed, SqlErr
             BinaryOperator::Minus => a.checked_sub(*b),
             BinaryOperator::Multiply => a.checked_mul(*b),
             BinaryOperator::Modulo if *b != 0 => a.checked_rem(*b),
+            BinaryOperator::MyIntegerDivide if *b != 0 => a.checked_div(*b),
             _ => None,
         };
         // MySQL's integers end at 64 bits.
@@ -355,7 +356,12 @@ fn arithmetic(a: &Value, op: &BinaryOperator, b: &Value) -> Result<Typed, SqlErr
         BinaryOperator::Plus => x + y,
         BinaryOperator::Minus => x - y,
         BinaryOperator::Multiply => x * y,
-        BinaryOperator::Divide | BinaryOperator::Modulo if y == 0.0 => return Ok(Typed::null()),
+        BinaryOperator::Divide | BinaryOperator::Modulo | BinaryOperator::MyIntegerDivide
+            if y == 0.0 =>
+        {
+            return Ok(Typed::null());
+        }
+        BinaryOperator::MyIntegerDivide => (x / y).trunc(),
         BinaryOperator::Divide => x / y,
         BinaryOperator::Modulo => x % y,
         other => return Err(errors::not_supported(&format!("the operator {other}"))),

@@ -32,6 +32,9 @@ pub(crate) struct Statements {
     last_id: u32,
 }
 
+/// MySQL names the function that looks for the statement.
+const PRECHECK: &str = "mysql_stmt_precheck";
+
 #[derive(Debug)]
 struct Prepared {
     sql: String,
@@ -136,19 +139,18 @@ impl Statements {
         execute: &Execute,
         view: &dyn ServerView,
     ) -> Result<Answer, SqlError> {
-        const WHERE: &str = "mysqld_stmt_execute";
         let named = state
             .capabilities
             .contains(CapabilityFlags::CLIENT_QUERY_ATTRIBUTES);
         let statement = state.statements.by_id.get_mut(&execute.id);
-        let statement = statement.ok_or_else(|| errors::unknown_statement(execute.id, WHERE))?;
+        let statement = statement.ok_or_else(|| errors::unknown_statement(execute.id, PRECHECK))?;
         statement.cursor = None;
         let params = statement.read(execute, named);
         let (sql, overflow) = (statement.sql.clone(), statement.long_overflow);
         if overflow {
             return Err(errors::packet_too_large());
         }
-        let params = params.map_err(|_| errors::wrong_parameters(WHERE))?;
+        let params = params.map_err(|_| errors::wrong_parameters("mysqld_stmt_execute"))?;
         let mut tokens = single(&sql)?;
         tokens.bind(&params);
         query::execute(&tokens, state, view)
@@ -177,8 +179,7 @@ impl Statements {
         writer: &mut PacketWriter<'_>,
     ) -> Result<(), SqlError> {
         let statement = self.by_id.get_mut(&id);
-        let statement =
-            statement.ok_or_else(|| errors::unknown_statement(id, "mysqld_stmt_fetch"))?;
+        let statement = statement.ok_or_else(|| errors::unknown_statement(id, PRECHECK))?;
         let cursor = statement.cursor.as_mut();
         let cursor = cursor.ok_or_else(|| errors::no_cursor(id))?;
         for row in cursor.rows.by_ref().take(most as usize) {
@@ -220,8 +221,7 @@ impl Statements {
     /// 1243 for an unknown statement.
     pub(super) fn reset(&mut self, id: u32) -> Result<(), SqlError> {
         let statement = self.by_id.get_mut(&id);
-        let statement =
-            statement.ok_or_else(|| errors::unknown_statement(id, "mysqld_stmt_reset"))?;
+        let statement = statement.ok_or_else(|| errors::unknown_statement(id, PRECHECK))?;
         statement.cursor = None;
         statement.long.clear();
         statement.long_overflow = false;

@@ -149,6 +149,10 @@ fn user_table(env: Env<'_>, database: &str, table: &str) -> Result<(), SqlError>
     if catalog.table(database, table).is_some() {
         return Err(errors::not_supported("SELECT of a table's rows"));
     }
+    let served = catalog.databases();
+    if !served.is_empty() && !served.iter().any(|d| d.name == database) {
+        return Err(errors::unknown_database(database));
+    }
     Err(errors::unknown_table(database, table))
 }
 

@@ -84,7 +84,11 @@ fn texts(names: &[&'static str]) -> Vec<Column> {
 
 fn databases(env: Env<'_>, t: &mut Tokens<'_>) -> Result<ResultSet, SqlError> {
     let filter = Filter::parse(t)?;
-    let mut column = Column::text("Database", 64)
+    let heading = match &filter {
+        Filter::Like(pattern) => format!("Database ({pattern})"),
+        _ => "Database".to_owned(),
+    };
+    let mut column = Column::text(heading, 64)
         .not_null()
         .of_table("", "schemata");
     column.table = "SCHEMATA";
@@ -244,7 +248,11 @@ fn create_table(env: Env<'_>, t: &mut Tokens<'_>) -> Result<ResultSet, SqlError>
 }
 
 fn create_database(env: Env<'_>, t: &mut Tokens<'_>) -> Result<ResultSet, SqlError> {
-    let _ = t.eat_all(&["IF", "NOT", "EXISTS"]);
+    let unless = if t.eat_all(&["IF", "NOT", "EXISTS"]) {
+        "/*!32312 IF NOT EXISTS*/ "
+    } else {
+        ""
+    };
     let name = t.name_or_string().ok_or_else(|| t.syntax_error())?;
     t.expect_end()?;
     let found = metadata::databases(env)
@@ -256,7 +264,7 @@ fn create_database(env: Env<'_>, t: &mut Tokens<'_>) -> Result<ResultSet, SqlErr
         Column::text("Create Database", 1024).not_null(),
     ]);
     let statement = format!(
-        "CREATE DATABASE `{}` /*!40100 DEFAULT CHARACTER SET {} COLLATE {} */ /*!80016 DEFAULT ENCRYPTION='N' */",
+        "CREATE DATABASE {unless}`{}` /*!40100 DEFAULT CHARACTER SET {} COLLATE {} */ /*!80016 DEFAULT ENCRYPTION='N' */",
         found.name, found.charset, found.collation
     );
     set.push(vec![some(found.name), some(statement)]);
