@@ -20,6 +20,8 @@ mod recovery;
 mod replay;
 mod resources;
 mod scaling;
+mod schema;
+mod sharded;
 mod sum;
 mod trouble;
 mod world;
