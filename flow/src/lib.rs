@@ -32,7 +32,7 @@ pub use key::{KeyClass, OrderKey, OrderMode};
 pub use mutant::choose_mutant;
 pub use mutant::{Mutant, mutant};
 pub use node::{NodeId, NodeTable};
-pub use node_set::{ChangeKind, Moment, NodeChange, NodeRecord, NodeSet};
+pub use node_set::{ChangeKind, Moment, NodeChange, NodeRecord, NodeSet, RoutesRecord};
 pub use node_tables::{NodeStart, NodeTables};
 pub use source::{NodeBatch, NodeItem, SourcePos, SourceTxn, TxnKind};
 pub use spool::{MemorySpool, MemorySpools, Spilling, Spool, SpoolFiles, SpoolWriter};

@@ -20,9 +20,21 @@ pub struct NodeSet {
     /// Nodes that were given another name by a command, old name → new name.
     #[serde(default)]
     pub renamed: BTreeMap<String, String>,
+    /// Routes that a command has set, as long as they are not those of the configuration.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub routes: Option<RoutesRecord>,
     /// What was changed, the oldest first.
     #[serde(default)]
     pub changes: Vec<NodeChange>,
+}
+
+/// Routes that a command has set.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RoutesRecord {
+    /// The tables `[[route]]`, `[ignore]` and `[ddl]`, as the configuration file would have them.
+    pub rules: serde_json::Value,
+    /// What the configuration had then. Once it has something else, it counts again.
+    pub instead_of: serde_json::Value,
 }
 
 /// One node of a [`NodeSet`].

@@ -71,6 +71,13 @@ pub(crate) async fn serve(
             get(|State(s): State<Arc<Sources>>| async move { Json(s.view.borrow().set.clone()) }),
         )
         .route("/nodes/{what}", post(change_nodes))
+        .route(
+            "/routes",
+            get(
+                |State(s): State<Arc<Sources>>| async move { Json(s.view.borrow().routes.clone()) },
+            ),
+        )
+        .route("/routes/set", post(set_routes))
         .with_state(sources);
     axum::serve(listener, app)
         .with_graceful_shutdown(async move { stop.cancelled().await })
@@ -160,10 +167,21 @@ async fn change_nodes(
     Path(what): Path<String>,
     Json(body): Json<Value>,
 ) -> Response {
-    let command = match command(&what, body, &sources.base) {
-        Ok(command) => command,
-        Err(problem) => return (StatusCode::BAD_REQUEST, problem + "\n").into_response(),
-    };
+    match command(&what, body, &sources.base) {
+        Ok(command) => carried_out(&sources, command).await,
+        Err(problem) => (StatusCode::BAD_REQUEST, problem + "\n").into_response(),
+    }
+}
+
+async fn set_routes(State(sources): State<Arc<Sources>>, Json(body): Json<Value>) -> Response {
+    match serde_json::from_value(body) {
+        Ok(routes) => carried_out(&sources, Command::Routes(routes)).await,
+        Err(problem) => (StatusCode::BAD_REQUEST, format!("{problem}\n")).into_response(),
+    }
+}
+
+/// The supervisor's answer to a command.
+async fn carried_out(sources: &Sources, command: Command) -> Response {
     let stopping =
         || (StatusCode::SERVICE_UNAVAILABLE, "the service is stopping\n").into_response();
     let (answer, answered) = oneshot::channel();

@@ -12,15 +12,15 @@ use tributary_collector::{
     done, gtid_sets, left, merged, settings_problems,
 };
 use tributary_flow::{
-    ChangeKind, Checkpoint, KeyClass, Moment, NodeChange, NodeProgress, NodeRecord, NodeSet,
-    NodeTables, OrderKey,
+    ChangeKind, Checkpoint, Moment, NodeChange, NodeProgress, NodeRecord, NodeSet, NodeTables,
 };
 use tributary_schema::Write;
 use tributary_store::NodeSetChange;
 
 use crate::config::{self, Node};
-use crate::orders::{Done, PATIENCE, Removal, Renaming};
+use crate::orders::{Done, NewRoutes, PATIENCE, Removal, Renaming};
 use crate::pipeline::{self, Spec};
+use crate::routes;
 use crate::supervisor::{Supervisor, Turn};
 
 /// How long a join point may be looked for while no pipeline runs.
@@ -303,6 +303,11 @@ impl Supervisor {
             let mut turn = this.turn(checkpoint);
             turn.spec.cluster = spec.cluster.clone();
             turn.spec.schema = spec.schema.clone();
+            turn.spec.routes.clone_from(&spec.routes);
+            turn.spec.file_routes.clone_from(&spec.file_routes);
+            for warning in routes::effective(&mut turn.change.nodes, &mut turn.spec)? {
+                tracing::warn!("{warning}");
+            }
             for (name, record) in &mut turn.set().nodes {
                 if let Some(agreed) = agreed.nodes.get(name) {
                     record.definition.clone_from(&agreed.definition);
@@ -313,6 +318,30 @@ impl Supervisor {
                     *node = new.clone();
                 }
             }
+            Ok(turn)
+        })
+        .await
+    }
+
+    /// Gives tables other routes: what the nodes have executed until now flows by the old ones.
+    pub(crate) async fn set_routes(&mut self, new: &NewRoutes) -> Result<Done, String> {
+        let rules = config::rules_from(&new.rules).map_err(|e| e.to_string())?;
+        let patience = new.timeout_s.map_or(PATIENCE, Duration::from_secs);
+        let deadline = Instant::now() + patience;
+        for node in &self.spec.nodes {
+            let config = pipeline::collector_config(&self.spec, node);
+            self.drained(&config, deadline).await?;
+        }
+        let left = deadline.saturating_duration_since(Instant::now());
+        self.no_ddl_pending(left).await?;
+        self.switch(async |this: &Self, checkpoint, at| {
+            this.ddl_is_not_pending()?;
+            let mut turn = this.turn(checkpoint);
+            turn.spec.schema = rules;
+            turn.spec.routes.clone_from(&new.rules);
+            turn.set().routes = routes::record(&new.rules, &turn.spec.file_routes);
+            let detail = routes::summary(&new.rules);
+            turn.note(ChangeKind::Routes, "", detail, at);
             Ok(turn)
         })
         .await
@@ -330,18 +359,7 @@ impl Supervisor {
         let rules = self.spec.schema.clone();
         let state = (self.spec.known).state(rules, known.chain([name]), &self.set.renamed);
         let mut state = state.map_err(|e| format!("{e:#}"))?;
-        let key = OrderKey {
-            tso: checkpoint.last_tso,
-            class: KeyClass::Local,
-            time: checkpoint.last_time,
-            ..OrderKey::MIN
-        };
-        let at = tributary_schema::Moment {
-            gno: at.gno,
-            key: key.into(),
-            commit_time: at.time,
-        };
-        state.learn(name, tables, at);
+        state.learn(name, tables, pipeline::moment(checkpoint, at.gno));
         Ok(state.take_writes())
     }
 

@@ -22,6 +22,7 @@ mod nodes;
 mod orders;
 mod pipeline;
 mod rebuild;
+mod routes;
 mod schema;
 mod serve;
 mod status;
@@ -39,6 +40,7 @@ use clap::{Parser, Subcommand};
 
 use config::Config;
 use nodes::NodesCommand;
+use routes::RoutesCommand;
 
 /// The global binlog of sharded and distributed MySQL.
 #[derive(Parser)]
@@ -86,6 +88,19 @@ enum Command {
         admin: String,
         #[command(subcommand)]
         command: NodesCommand,
+    },
+    /// Show the routes of a running service, or change them
+    Routes {
+        /// Address of its admin interface
+        #[arg(
+            long,
+            global = true,
+            env = "TRIBUTARY_ADMIN",
+            default_value = "http://127.0.0.1:8307"
+        )]
+        admin: String,
+        #[command(subcommand)]
+        command: RoutesCommand,
     },
     /// Print one line for each event of a binlog file
     Events {
@@ -186,6 +201,7 @@ fn main() -> ExitCode {
         Command::Check { config, offline } => load(&config).and_then(|c| check::run(&c, offline)),
         Command::Status { admin, json } => status::run(&admin, json),
         Command::Nodes { admin, command } => nodes::run(&admin, &command),
+        Command::Routes { admin, command } => routes::run(&admin, &command),
         Command::Events { file, from, limit } => events::run(&file, from, limit),
         Command::Verify { dir, json } => verify::run(&dir, json),
         Command::Schema(command) => show_schema(&command),

@@ -125,12 +125,21 @@ pub(crate) fn run(admin: &str, command: &NodesCommand) -> anyhow::Result<ExitCod
     };
     // The service has patience of its own; this only notices one that hangs.
     let limit = Duration::from_secs(body["timeout_s"].as_u64().unwrap_or(0)) + PATIENCE * 3;
-    let (code, answer) = status::post(admin, &format!("/nodes/{what}"), &body.to_string(), limit)?;
-    if code != 200 {
+    report(&status::post(
+        admin,
+        &format!("/nodes/{what}"),
+        &body.to_string(),
+        limit,
+    )?)
+}
+
+/// Prints what a service has answered to a change.
+pub(crate) fn report((code, answer): &(u16, String)) -> anyhow::Result<ExitCode> {
+    if *code != 200 {
         println!("{}", answer.trim_end());
         return Ok(ExitCode::FAILURE);
     }
-    let done: Done = serde_json::from_str(&answer).context("the answer of the service")?;
+    let done: Done = serde_json::from_str(answer).context("the answer of the service")?;
     print!("{}", render(&done));
     Ok(ExitCode::SUCCESS)
 }

@@ -25,6 +25,8 @@ pub(crate) enum Command {
     Replace(Box<Node>, serde_json::Value),
     /// A node has another name.
     Rename(Renaming),
+    /// Tables have other routes.
+    Routes(NewRoutes),
     /// The configuration file was read again.
     Reload(Box<Spec>),
 }
@@ -41,6 +43,17 @@ pub(crate) struct Removal {
     /// Whether it leaves without being asked or drained: it is lost.
     #[serde(default)]
     pub(crate) force: bool,
+}
+
+/// Tables have other routes.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NewRoutes {
+    /// The tables `[[route]]`, `[ignore]` and `[ddl]`, as in the configuration file.
+    pub(crate) rules: serde_json::Value,
+    /// How long it may take until everything is merged that the nodes have executed, in seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) timeout_s: Option<u64>,
 }
 
 /// A node has another name.
@@ -61,6 +74,7 @@ impl Command {
             Self::Remove(removal) => format!("remove node {}", removal.name),
             Self::Replace(node, _) => format!("replace node {}", node.name),
             Self::Rename(r) => format!("rename node {} to {}", r.name, r.to),
+            Self::Routes(_) => "set routes".into(),
             Self::Reload(_) => "reload the configuration".into(),
         }
     }

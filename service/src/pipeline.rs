@@ -16,7 +16,8 @@ use tributary_collector::{
     TlsMode, XaAcks,
 };
 use tributary_flow::{
-    Checkpoint, KeptBranch, NodeId, NodeProgress, NodeSet, NodeTable, Spilling, limits,
+    Checkpoint, KeptBranch, KeyClass, NodeId, NodeProgress, NodeSet, NodeTable, OrderKey, Spilling,
+    limits,
 };
 use tributary_merger::core::Merger;
 use tributary_merger::{MergerHandle, MergerPorts};
@@ -53,6 +54,9 @@ pub(crate) struct Spec {
     pub(crate) spilling: Spilling,
     /// Which tables become which.
     pub(crate) schema: SchemaRules,
+    /// The same as it was written, in the configuration or to a command; and what the configuration has.
+    pub(crate) routes: serde_json::Value,
+    pub(crate) file_routes: serde_json::Value,
     /// What is known of them.
     pub(crate) known: Arc<DurableSchema>,
 }
@@ -132,9 +136,8 @@ impl Pipeline {
             on_fence,
         };
         let names = table.iter().map(|(_, name)| name);
-        let schema = spec
-            .known
-            .state(spec.schema.clone(), names, resume.renamed)?;
+        let mut schema = (spec.known).state(spec.schema.clone(), names, resume.renamed)?;
+        schema.begin_routed(moment(resume.checkpoint, resume.last_gno));
         let merger = Merger::new(
             table.clone(),
             spec.cluster.order,
@@ -173,6 +176,7 @@ impl Pipeline {
             merger: Box::new(self.merger.status_reader()),
             before,
             set: set.clone(),
+            routes: spec.routes.clone(),
             joining: joining.clone(),
         }
     }
@@ -263,5 +267,20 @@ pub(crate) fn node_probe(nodes: &[config::Node], server_id: u32, uuid: Option<Si
         nodes: nodes.iter().flat_map(servers).collect(),
         server_id,
         uuid,
+    }
+}
+
+/// The place in the history of schemas behind transaction `gno`, where the merger's state is `checkpoint`.
+pub(crate) fn moment(checkpoint: &Checkpoint, gno: u64) -> tributary_schema::Moment {
+    let key = OrderKey {
+        tso: checkpoint.last_tso,
+        class: KeyClass::Local,
+        time: checkpoint.last_time,
+        ..OrderKey::MIN
+    };
+    tributary_schema::Moment {
+        gno,
+        key: key.into(),
+        commit_time: checkpoint.last_time,
     }
 }

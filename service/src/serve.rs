@@ -27,6 +27,7 @@ use crate::directory;
 use crate::node_set;
 use crate::orders::{Command, Order};
 use crate::pipeline::Spec;
+use crate::routes;
 use crate::schema::DurableSchema;
 use crate::supervisor::Supervisor;
 use crate::telemetry;
@@ -57,11 +58,15 @@ async fn serve(config: Config, path: &Path) -> anyhow::Result<()> {
     let clients_stop = CancellationToken::new();
     let clients = tokio::spawn(server.clone().run(listener, clients_stop.clone()));
 
+    let spilling = directory::spilling(&config.store)?;
     let base = path.parent().unwrap_or(Path::new(".")).to_owned();
     let read = |definition: &serde_json::Value| config::node_from(definition, &base);
     let nodes = node_set::reconcile(opened.nodes.clone(), config.nodes.clone(), read);
-    let nodes = nodes.map_err(anyhow::Error::msg)?;
-    for warning in &nodes.warnings {
+    let mut nodes = nodes.map_err(anyhow::Error::msg)?;
+    let mut first = spec(&config, &log, &base, (&spilling, &schema));
+    first.nodes.clone_from(&nodes.nodes);
+    let about_routes = routes::effective(&mut nodes.set, &mut first).map_err(anyhow::Error::msg)?;
+    for warning in nodes.warnings.iter().chain(&about_routes) {
         tracing::warn!("{warning}");
     }
     let mut writer = opened.writer;
@@ -71,7 +76,6 @@ async fn serve(config: Config, path: &Path) -> anyhow::Result<()> {
             ..NodeSetChange::default()
         })?;
     }
-    let spilling = directory::spilling(&config.store)?;
     let counters = Arc::new(WriterCounters::default());
     let store = writer::spawn(WriterStart {
         writer,
@@ -81,10 +85,6 @@ async fn serve(config: Config, path: &Path) -> anyhow::Result<()> {
         counters: counters.clone(),
         schema: schema.clone(),
     })?;
-    let first = Spec {
-        nodes: nodes.nodes.clone(),
-        ..spec(&config, &log, &base, (&spilling, &schema))
-    };
     let supervisor = Supervisor::start(first, nodes, store, log_admin, log.clone())?;
     let (orders, ordered) = mpsc::channel(ORDERS_MAX);
     let sources = Sources {
@@ -155,6 +155,8 @@ fn spec(
         base: base.to_owned(),
         spilling: spilling.clone(),
         schema: config.schema.clone(),
+        routes: config.routes.clone(),
+        file_routes: config.routes.clone(),
         known: known.clone(),
     }
 }

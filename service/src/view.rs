@@ -17,6 +17,8 @@ pub(crate) struct View {
     pub(crate) before: Totals,
     /// What is recorded of the nodes.
     pub(crate) set: NodeSet,
+    /// The routes, as they are written in a configuration.
+    pub(crate) routes: serde_json::Value,
     /// Nodes of the configuration that have not joined, with the reason.
     pub(crate) joining: BTreeMap<String, String>,
 }

@@ -240,13 +240,7 @@ impl ClusterSchema {
         if copies {
             self.source_of_copies(&logical, node);
         }
-        let object = match object {
-            Object::Table(mut table) => {
-                table.rename(&logical.1);
-                Object::Table(table)
-            }
-            other => other,
-        };
+        let object = called(object, &logical.1);
         if let Some(known) = self.logical.object(&logical.0, &logical.1, u64::MAX) {
             if let (Object::Table(known), Object::Table(new)) = (known, &object) {
                 let differences = diff(known, new);
@@ -257,6 +251,10 @@ impl ClusterSchema {
             }
             return;
         }
+        self.begin_logical(logical, object, at);
+    }
+
+    fn begin_logical(&mut self, logical: Name, object: Object, at: Moment) {
         self.record(Record {
             at,
             schema: logical.0.clone(),
@@ -264,6 +262,19 @@ impl ClusterSchema {
             changes: vec![Change::Object(logical.0, logical.1, Some(object))],
             problems: Vec::new(),
         });
+    }
+
+    /// Logical tables that the routes make of tables that are known already, and that were none before, begin here.
+    pub fn begin_routed(&mut self, at: Moment) {
+        for (who, logical) in self.placed.clone() {
+            let known = (self.logical).object(&logical.0, &logical.1, u64::MAX);
+            let catalog = self.nodes.get(&who.node).map(|n| &n.catalog);
+            let object = catalog.and_then(|c| c.object(&who.schema, &who.table, u64::MAX));
+            if let (None, Some(object)) = (known, object) {
+                let object = called(object.clone(), &logical.1);
+                self.begin_logical(logical, object, at);
+            }
+        }
     }
 
     /// What a text of `SHOW CREATE TABLE` defines.
@@ -300,5 +311,16 @@ impl ClusterSchema {
         let applied = self.logical.apply(record);
         debug_assert!(applied.is_ok(), "{applied:?}");
         self.version += 1;
+    }
+}
+
+/// The same under another name.
+fn called(object: Object, name: &str) -> Object {
+    match object {
+        Object::Table(mut table) => {
+            table.rename(name);
+            Object::Table(table)
+        }
+        other => other,
     }
 }

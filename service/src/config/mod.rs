@@ -39,6 +39,8 @@ pub(crate) struct Config {
     pub(crate) admin: Admin,
     /// `[[route]]`, `[ignore]` and `[ddl]`
     pub(crate) schema: SchemaRules,
+    /// The same as it was written.
+    pub(crate) routes: serde_json::Value,
     /// What is accepted but not advised, one line each.
     pub(crate) warnings: Vec<String>,
 }
@@ -118,13 +120,9 @@ impl Config {
         base: &Path,
         env: &dyn Fn(&str) -> Option<String>,
     ) -> Result<Self, ConfigError> {
-        let root: toml::Table = text.parse().map_err(|e: toml::de::Error| ConfigError {
-            lines: vec![format!(
-                "not TOML: {}",
-                e.to_string().trim_end().replace('\n', " | ")
-            )],
-        })?;
+        let root: toml::Table = text.parse().map_err(not_toml)?;
         let problems = Problems::default();
+        let routes = routes::text(&root);
         let mut root = Table::root(root, &problems);
         let env = Env {
             base,
@@ -134,6 +132,7 @@ impl Config {
         let schema = routes::rules(&mut root, &problems);
         let config = Self {
             schema,
+            routes,
             cluster: cluster(root.table("cluster"), &env),
             nodes: node::nodes(root.tables("node"), &env),
             store: store(root.table("store"), &env),
@@ -160,6 +159,31 @@ impl Config {
         } else {
             Err(ConfigError { lines })
         }
+    }
+}
+
+/// The tables `[[route]]`, `[ignore]` and `[ddl]` of a TOML text, whatever else is in it.
+pub(crate) fn routes_of(text: &str) -> Result<serde_json::Value, ConfigError> {
+    let root = text.parse().map_err(not_toml)?;
+    Ok(routes::text(&root))
+}
+
+/// The rules of such tables. Other tables in them are problems.
+pub(crate) fn rules_from(definition: &serde_json::Value) -> Result<SchemaRules, ConfigError> {
+    let problems = Problems::default();
+    let mut root = match toml::Value::try_from(definition) {
+        Ok(toml::Value::Table(table)) => Table::root(table, &problems),
+        _ => {
+            let lines = vec!["want an object with `route`, `ignore` and `ddl`".into()];
+            return Err(ConfigError { lines });
+        }
+    };
+    let rules = routes::rules(&mut root, &problems);
+    root.finish();
+    let (lines, _) = problems.into_lines();
+    match lines.is_empty() {
+        true => Ok(rules),
+        false => Err(ConfigError { lines }),
     }
 }
 
@@ -193,6 +217,13 @@ pub(crate) fn node_from(definition: &serde_json::Value, base: &Path) -> Result<N
     match node {
         Some(node) if lines.is_empty() => Ok(node),
         _ => Err(ConfigError { lines }),
+    }
+}
+
+fn not_toml(error: toml::de::Error) -> ConfigError {
+    let text = error.to_string().trim_end().replace('\n', " | ");
+    ConfigError {
+        lines: vec![format!("not TOML: {text}")],
     }
 }
 

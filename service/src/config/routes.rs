@@ -8,6 +8,14 @@ use tributary_schema::{RouteRule, Routes, SchemaRules};
 
 use super::reader::{Problems, Table};
 
+/// The tables of a configuration that are read here, and nothing else: to be compared, sent and stored.
+pub(super) fn text(root: &toml::Table) -> serde_json::Value {
+    let keys = ["route", "ignore", "ddl"].into_iter();
+    let there = keys.filter_map(|key| Some((key.to_owned(), root.get(key)?)));
+    let json = there.map(|(key, value)| (key, serde_json::to_value(value).unwrap_or_default()));
+    json.collect::<serde_json::Map<_, _>>().into()
+}
+
 /// Reads all of them.
 pub(super) fn rules(root: &mut Table<'_>, problems: &Problems) -> SchemaRules {
     let mut rules = Vec::new();

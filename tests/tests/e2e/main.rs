@@ -18,6 +18,7 @@ mod parallel;
 mod prepared;
 mod recovery;
 mod replay;
+mod resharding;
 mod resources;
 mod scaling;
 mod schema;
