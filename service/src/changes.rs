@@ -305,7 +305,8 @@ impl Supervisor {
             turn.spec.schema = spec.schema.clone();
             turn.spec.routes.clone_from(&spec.routes);
             turn.spec.file_routes.clone_from(&spec.file_routes);
-            for warning in routes::effective(&mut turn.change.nodes, &mut turn.spec)? {
+            let warning = routes::effective(&mut turn.change.nodes, &mut turn.spec)?;
+            if let Some(warning) = warning {
                 tracing::warn!("{warning}");
             }
             for (name, record) in &mut turn.set().nodes {
