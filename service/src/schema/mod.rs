@@ -78,12 +78,11 @@ impl DurableSchema {
             follow_history(&mut history, writes)?;
         }
         self.known().clear();
-        let written = writes
-            .iter()
-            .filter_map(|(k, v)| Some((k.clone(), v.clone()?)));
-        let written: Vec<_> = written.filter(|(key, _)| key == b"W").collect();
-        if !written.is_empty() {
-            self.waiting.send_replace(stored_waiting(&written)?);
+        // Of several in one commit the last counts.
+        if let Some((key, value)) = writes.iter().rev().find(|(key, _)| key == b"W") {
+            let stored = value.clone().map(|value| (key.clone(), value));
+            let waiting = stored_waiting(stored.as_slice())?;
+            self.waiting.send_replace(waiting);
         }
         Ok(())
     }

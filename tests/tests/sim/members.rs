@@ -67,7 +67,7 @@ enum Step {
         xids: Vec<XaXid>,
     },
     /// Up to a group.
-    Read(Passage, usize),
+    Read(Box<Passage>, usize),
 }
 
 impl Members {
@@ -485,7 +485,7 @@ fn advance(node: &Node, step: Step, rng: &mut Rng) -> Result<(JoinPoint, usize),
             xids,
         } => {
             let passage = Passage::new(executed, node.executed.clone(), &xids);
-            Err(Step::Read(passage, groups))
+            Err(Step::Read(Box::new(passage), groups))
         }
         Step::Read(mut passage, mut groups) => {
             for _ in 0..rng.range(1, 6) {
