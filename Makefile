@@ -41,6 +41,7 @@ test: build
 	$(cargo) test --release --workspace --locked $(TEST_ARGS)
 	$(cargo) test --release --locked -p tributary-tests --features mutants --test sim -- mutants
 	$(MAKE) test-clients
+	$(cargo) test --release --locked -p tributary-merger --features mutants --test main -- mutants
 	@tools/fuzz corpus
 
 # Without what make sets for the other builds: the targets are compiled with coverage counters, into a directory of their own.

@@ -23,7 +23,6 @@ macro_rules! mutants {
                 Self::RowsOfOldShape,
                 Self::ForgetWaiting,
                 Self::EveryCopy,
-                Self::RenameOnce,
             ];
         }
     };
@@ -148,8 +147,6 @@ mutants! {
     ForgetWaiting,
     /// Schema: rows of every copy of a table are written.
     EveryCopy,
-    /// Schema: of a column that is renamed twice only one name is known.
-    RenameOnce,
 }
 
 #[cfg(feature = "mutants")]

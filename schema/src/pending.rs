@@ -417,8 +417,7 @@ impl Pending {
 
 /// A further rename behind those in `names` (old, new): a column that has been renamed twice has one name in between.
 pub(crate) fn then_renamed(names: &mut Vec<(String, String)>, from: &str, to: &str) {
-    let mut known = names.iter_mut();
-    match known.find(|(_, new)| same_name(new, from) && !mutant(Mutant::RenameOnce)) {
+    match names.iter_mut().find(|(_, new)| same_name(new, from)) {
         Some((_, new)) => to.clone_into(new),
         None => names.push((from.to_owned(), to.to_owned())),
     }
@@ -566,6 +565,26 @@ mod tests {
     }
 
     const ORDER: [(&str, u32); 4] = [("dn2", 4), ("dn1", 1), ("dn1", 2), ("dn2", 3)];
+
+    #[test]
+    fn a_column_that_is_renamed_twice_is_found_under_its_first_name() {
+        let mut p = Pending::default();
+        let first = who("dn1", 1);
+        for sql in [
+            "ALTER TABLE # RENAME COLUMN z TO y",
+            "ALTER TABLE # RENAME COLUMN y TO a, RENAME COLUMN k TO l",
+        ] {
+            let verdict = p.observe(&unit(1, sql), &first, &all(), 7);
+            assert_eq!(verdict, Verdict::Wait);
+        }
+        let pair = |a: &str, b: &str| (a.to_owned(), b.to_owned());
+        assert_eq!(
+            p.renamed_columns(&first),
+            [pair("z", "a"), pair("k", "l")],
+            "downstream has z and k"
+        );
+        assert!(p.renamed_columns(&who("dn2", 3)).is_empty());
+    }
 
     #[test]
     fn expanding_with_the_first_contracting_with_the_last() {

@@ -24,5 +24,6 @@ mod scaling;
 mod schema;
 mod sharded;
 mod sum;
+mod tables;
 mod trouble;
 mod world;
