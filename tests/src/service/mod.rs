@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use mysql_async::{Opts, OptsBuilder};
+use rustix::process::Signal;
 use tokio::time::{Instant, sleep};
 
 pub use config::{NodeEntry, ServiceOptions, UserEntry};
@@ -172,6 +173,17 @@ impl Service {
     pub async fn restart(&mut self) -> Result<()> {
         self.stop().await?;
         self.launch().await
+    }
+
+    /// Writes the options as they are now into the configuration, and has the running service read it again (SIGHUP).
+    ///
+    /// # Errors
+    /// When it does not run, or the file cannot be written.
+    pub fn reload(&mut self) -> Result<()> {
+        self.write_config()?;
+        let process = self.process.as_mut().context("it does not run")?;
+        process.signal(Signal::HUP);
+        Ok(())
     }
 
     /// What `/status` says.

@@ -14,6 +14,7 @@ mod huge;
 mod merge;
 mod mysql_replica;
 mod network;
+mod nodes;
 mod parallel;
 mod prepared;
 mod recovery;
