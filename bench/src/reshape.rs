@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use tributary_binlog::{ChecksumAlg, EventReader, EventType, TableMap, table_id_of};
-use tributary_flow::GlobalTxn;
+use tributary_flow::{Body, GlobalTxn};
 use tributary_schema::{Collation, Kind, Layout, Plan, Scratch, Session, Statement};
 
 use crate::micro::{Rate, best};
@@ -75,7 +75,7 @@ fn reshape(merged: &[GlobalTxn], to: &Layout) -> Result<(Duration, u64)> {
     for segment in merged
         .iter()
         .flat_map(|t| &t.parts)
-        .flat_map(|b| b.segments())
+        .flat_map(Body::segments)
     {
         let mut reader = EventReader::new(segment, ChecksumAlg::None);
         while let Some(raw) = reader.next()? {
