@@ -1,6 +1,6 @@
 # make demo      shows Tributary with real MySQL servers on this machine (KEEP=1 leaves them running)
 # make test      every test, those with real servers included, whether seeded defects are found, and fuzzing
-# make test-clients  part of make test: MariaDB replicas, Debezium, go-mysql and other clients behind the service (fetches them)
+# make test-clients  MariaDB replicas, Debezium, Canal, go-mysql and other clients behind the service (fetches them)
 # make build     the programs, into $(CARGO_TARGET_DIR)/release
 # make lint      formatting, clippy, documentation
 # make fuzz      every fuzzing target for FUZZ_SECONDS (60), from the corpus in fuzz/corpus
@@ -40,7 +40,6 @@ test: build
 	@tools/get-mysql >/dev/null
 	$(cargo) test --release --workspace --locked $(TEST_ARGS)
 	$(cargo) test --release --locked -p tributary-tests --features mutants --test sim -- mutants
-	$(MAKE) test-clients
 	$(cargo) test --release --locked -p tributary-merger --features mutants --test main -- mutants
 	@tools/fuzz corpus
 
