@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
-use tributary_binlog::{EventType, GtidSet, HEADER_LEN};
+use tributary_binlog::{EventType, GtidSet};
 use tributary_flow::{NodeItem, NodeTables, SourceTxn, TxnKind, limits};
 
 use crate::{
@@ -23,8 +23,6 @@ use crate::{
 
 /// How long the binlog is read for statements.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// Offset of the type in an event's header.
-const TYPE_AT: usize = 4;
 
 /// Names that no query can be given otherwise than quoted.
 fn quoted(name: &str) -> String {
@@ -36,12 +34,8 @@ pub(crate) fn changes_tables(txn: &SourceTxn) -> bool {
     match txn.kind {
         TxnKind::Ddl => true,
         // `CREATE TABLE … SELECT` is a statement and rows.
-        TxnKind::Local => {
-            let first = txn.body.chunks().next();
-            let first = first.and_then(Result::ok).unwrap_or_default();
-            let event_type = first.get(..HEADER_LEN).and_then(|h| h.get(TYPE_AT));
-            event_type == Some(&EventType::QUERY.0)
-        }
+        // What can not be read may be one.
+        TxnKind::Local => (txn.body.first_type()).map_or(true, |t| t == Some(EventType::QUERY)),
         _ => false,
     }
 }

@@ -7,9 +7,12 @@ use std::{io, ops::Range, slice, sync::Arc};
 
 use bytes::Bytes;
 use smallvec::SmallVec;
-use tributary_binlog::HEADER_LEN;
+use tributary_binlog::{EventType, HEADER_LEN};
 
 use crate::{Spool, limits};
+
+/// Offset of an event's type in its header.
+const TYPE_AT: usize = 4;
 
 /// The events of a transaction, without its GTID event, `BEGIN` and the ending event.
 ///
@@ -98,6 +101,16 @@ impl Body {
         }
     }
 
+    /// Type of the first event, if there is one; what lies in a file is read for it.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn first_type(&self) -> io::Result<Option<EventType>> {
+        let first = self.chunks().next().transpose()?;
+        let event_type = first.as_deref().and_then(|events| events.get(TYPE_AT));
+        Ok(event_type.map(|event_type| EventType(*event_type)))
+    }
+
     /// Appends whole events.
     pub fn push(&mut self, events: Bytes) {
         if events.is_empty() {
@@ -107,7 +120,7 @@ impl Body {
         match &mut self.rope {
             None => self.segments.push(events),
             Some(rope) => {
-                rope.events += count(&events);
+                rope.events += count_events(&events);
                 rope.pieces.push(Piece::Memory(events));
             }
         }
@@ -121,7 +134,7 @@ impl Body {
         };
         let rope = self.rope.get_or_insert_with(|| {
             let segments = std::mem::take(&mut self.segments);
-            let events = segments.iter().map(|s| count(s)).sum();
+            let events = segments.iter().map(|s| count_events(s)).sum();
             let pieces = segments.into_iter().map(Piece::Memory).collect();
             Box::new(Rope { pieces, events })
         });
@@ -241,7 +254,7 @@ impl Body {
 
     /// The number of events, counted where they lie in memory.
     pub fn count_events(&self) -> u64 {
-        let in_memory = || self.segments.iter().map(|s| count(s)).sum();
+        let in_memory = || self.segments.iter().map(|s| count_events(s)).sum();
         self.counted_events().unwrap_or_else(in_memory)
     }
 
@@ -298,8 +311,8 @@ impl Chunks<'_> {
     }
 }
 
-/// Events in bytes that hold nothing else.
-fn count(mut events: &[u8]) -> u64 {
+/// The number of events in bytes that hold nothing else.
+pub fn count_events(mut events: &[u8]) -> u64 {
     let mut n = 0;
     while let Some(size) = event_size(events).filter(|size| *size >= HEADER_LEN) {
         n += 1;
@@ -370,7 +383,7 @@ mod tests {
 
     fn spooled(bytes: Vec<u8>) -> Body {
         let len = bytes.len() as u64;
-        let events = count(&bytes);
+        let events = count_events(&bytes);
         Body::spooled(Arc::new(MemorySpool(bytes)), len, events)
     }
 
@@ -454,7 +467,7 @@ mod tests {
         assert!(chunks.iter().all(|c| ends_on_a_boundary(c)));
         let bytes = chunks.concat();
         assert_eq!(bytes.len() as u64, body.len());
-        let events = count(&bytes);
+        let events = count_events(&bytes);
         assert!(body.counted_events().is_none_or(|n| n == events));
         (bytes, events)
     }

@@ -21,7 +21,7 @@ mod source;
 mod spool;
 mod tso;
 
-pub use body::{Body, Chunks};
+pub use body::{Body, Chunks, count_events};
 pub use checkpoint::{Checkpoint, NodeProgress};
 pub use class::ErrorClass;
 pub use fence::{Fence, FenceAnswer, FenceRequest, FenceStamp};

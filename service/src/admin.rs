@@ -28,7 +28,7 @@ use tributary_store::GlobalLog;
 use crate::config;
 use crate::metrics;
 use crate::node_status;
-use crate::orders::{Command, Order};
+use crate::orders::{Command, NewRoutes, Order};
 use crate::schema::{DurableSchema, show};
 use crate::status::{self, ClientStatus, NodeStatus, Status, StoreStatus};
 use crate::view::View;
@@ -95,37 +95,12 @@ async fn healthz(State(sources): State<Arc<Sources>>) -> (StatusCode, String) {
     (code, state + "\n")
 }
 
-/// The fields of a question, decoded.
+/// The fields of a question.
 fn fields(uri: &Uri) -> BTreeMap<String, String> {
     let query = uri.query().unwrap_or_default();
-    let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
-    pairs
-        .map(|(name, value)| (decoded(name), decoded(value)))
+    form_urlencoded::parse(query.as_bytes())
+        .into_owned()
         .collect()
-}
-
-/// `%2F` and `+` as what they stand for.
-fn decoded(text: &str) -> String {
-    let mut out = Vec::new();
-    let mut bytes = text.bytes();
-    while let Some(byte) = bytes.next() {
-        match byte {
-            b'+' => out.push(b' '),
-            b'%' => {
-                let mut rest = bytes.clone();
-                let digits: String = rest.by_ref().take(2).map(char::from).collect();
-                match u8::from_str_radix(&digits, 16) {
-                    Ok(byte) => {
-                        out.push(byte);
-                        bytes = rest;
-                    }
-                    Err(_) => out.push(b'%'),
-                }
-            }
-            byte => out.push(byte),
-        }
-    }
-    String::from_utf8_lossy(&out).into_owned()
 }
 
 fn answer(text: Result<String, String>) -> (StatusCode, String) {
@@ -174,10 +149,16 @@ async fn change_nodes(
 }
 
 async fn set_routes(State(sources): State<Arc<Sources>>, Json(body): Json<Value>) -> Response {
-    match serde_json::from_value(body) {
-        Ok(routes) => carried_out(&sources, Command::Routes(routes)).await,
-        Err(problem) => (StatusCode::BAD_REQUEST, format!("{problem}\n")).into_response(),
+    match routes_command(body) {
+        Ok(command) => carried_out(&sources, command).await,
+        Err(problem) => (StatusCode::BAD_REQUEST, problem + "\n").into_response(),
     }
+}
+
+fn routes_command(body: Value) -> Result<Command, String> {
+    let new: NewRoutes = serde_json::from_value(body).map_err(|e| e.to_string())?;
+    let rules = config::rules_from(&new.rules).map_err(|e| e.to_string())?;
+    Ok(Command::Routes(new, rules))
 }
 
 /// The supervisor's answer to a command.

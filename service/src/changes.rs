@@ -14,7 +14,7 @@ use tributary_collector::{
 use tributary_flow::{
     ChangeKind, Checkpoint, Moment, NodeChange, NodeProgress, NodeRecord, NodeSet, NodeTables,
 };
-use tributary_schema::Write;
+use tributary_schema::{SchemaRules, Write};
 use tributary_store::NodeSetChange;
 
 use crate::config::{self, Node};
@@ -325,8 +325,11 @@ impl Supervisor {
     }
 
     /// Gives tables other routes: what the nodes have executed until now flows by the old ones.
-    pub(crate) async fn set_routes(&mut self, new: &NewRoutes) -> Result<Done, String> {
-        let rules = config::rules_from(&new.rules).map_err(|e| e.to_string())?;
+    pub(crate) async fn set_routes(
+        &mut self,
+        new: &NewRoutes,
+        rules: SchemaRules,
+    ) -> Result<Done, String> {
         let patience = new.timeout_s.map_or(PATIENCE, Duration::from_secs);
         let deadline = Instant::now() + patience;
         for node in &self.spec.nodes {

@@ -69,36 +69,23 @@ enum Command {
     },
     /// Show nodes, watermarks, what blocks, the durable end and dump clients of a running service
     Status {
-        /// Address of its admin interface
-        #[arg(long, env = "TRIBUTARY_ADMIN", default_value = "http://127.0.0.1:8307")]
-        admin: String,
+        #[command(flatten)]
+        admin: Admin,
         /// Print the JSON as it is
         #[arg(long)]
         json: bool,
     },
     /// Add, remove, replace or rename nodes of a running service
     Nodes {
-        /// Address of its admin interface
-        #[arg(
-            long,
-            global = true,
-            env = "TRIBUTARY_ADMIN",
-            default_value = "http://127.0.0.1:8307"
-        )]
-        admin: String,
+        #[command(flatten)]
+        admin: Admin,
         #[command(subcommand)]
         command: NodesCommand,
     },
     /// Show the routes of a running service, or change them
     Routes {
-        /// Address of its admin interface
-        #[arg(
-            long,
-            global = true,
-            env = "TRIBUTARY_ADMIN",
-            default_value = "http://127.0.0.1:8307"
-        )]
-        admin: String,
+        #[command(flatten)]
+        admin: Admin,
         #[command(subcommand)]
         command: RoutesCommand,
     },
@@ -134,12 +121,24 @@ enum Command {
     ConfigReference,
 }
 
+/// The service that is asked.
+#[derive(clap::Args)]
+struct Admin {
+    /// Address of the admin interface of a running service
+    #[arg(
+        long,
+        global = true,
+        env = "TRIBUTARY_ADMIN",
+        default_value = "http://127.0.0.1:8307"
+    )]
+    admin: String,
+}
+
 /// Where the history of the schema is read.
 #[derive(clap::Args)]
 struct SchemaSource {
-    /// Address of the admin interface of a running service
-    #[arg(long, env = "TRIBUTARY_ADMIN", default_value = "http://127.0.0.1:8307")]
-    admin: String,
+    #[command(flatten)]
+    admin: Admin,
     /// Data directory of a stopped service, instead
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
@@ -149,7 +148,7 @@ impl SchemaSource {
     fn from(&self) -> schema::show::Source<'_> {
         match &self.data_dir {
             Some(dir) => schema::show::Source::Dir(dir),
-            None => schema::show::Source::Admin(&self.admin),
+            None => schema::show::Source::Admin(&self.admin.admin),
         }
     }
 }
@@ -199,9 +198,9 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Serve { config } => load(&config).and_then(|c| serve::run(c, &config)),
         Command::Check { config, offline } => load(&config).and_then(|c| check::run(&c, offline)),
-        Command::Status { admin, json } => status::run(&admin, json),
-        Command::Nodes { admin, command } => nodes::run(&admin, &command),
-        Command::Routes { admin, command } => routes::run(&admin, &command),
+        Command::Status { admin, json } => status::run(&admin.admin, json),
+        Command::Nodes { admin, command } => nodes::run(&admin.admin, &command),
+        Command::Routes { admin, command } => routes::run(&admin.admin, &command),
         Command::Events { file, from, limit } => events::run(&file, from, limit),
         Command::Verify { dir, json } => verify::run(&dir, json),
         Command::Schema(command) => show_schema(&command),

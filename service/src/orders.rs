@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 use tributary_flow::Moment;
+use tributary_schema::SchemaRules;
 
 use crate::config::Node;
 use crate::pipeline::Spec;
@@ -25,8 +26,8 @@ pub(crate) enum Command {
     Replace(Box<Node>, serde_json::Value),
     /// A node has another name.
     Rename(Renaming),
-    /// Tables have other routes.
-    Routes(NewRoutes),
+    /// Tables have other routes; as they are written, and what they mean.
+    Routes(NewRoutes, SchemaRules),
     /// The configuration file was read again.
     Reload(Box<Spec>),
 }
@@ -74,7 +75,7 @@ impl Command {
             Self::Remove(removal) => format!("remove node {}", removal.name),
             Self::Replace(node, _) => format!("replace node {}", node.name),
             Self::Rename(r) => format!("rename node {} to {}", r.name, r.to),
-            Self::Routes(_) => "set routes".into(),
+            Self::Routes(..) => "set routes".into(),
             Self::Reload(_) => "reload the configuration".into(),
         }
     }

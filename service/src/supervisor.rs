@@ -135,7 +135,7 @@ impl Supervisor {
             Command::Remove(removal) => self.remove(&removal).await,
             Command::Replace(node, definition) => self.replace(*node, Some(definition)).await,
             Command::Rename(renaming) => self.rename(&renaming).await,
-            Command::Routes(routes) => self.set_routes(&routes).await,
+            Command::Routes(routes, rules) => self.set_routes(&routes, rules).await,
             Command::Reload(spec) => self.reload(*spec).await,
         }
     }

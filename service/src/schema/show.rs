@@ -72,24 +72,16 @@ fn open(dir: &Path) -> anyhow::Result<History> {
 }
 
 fn query(fields: &[(&str, Option<&str>)]) -> String {
-    let mut out = String::new();
-    for (name, value) in fields {
-        if let Some(value) = value {
-            out.push(if out.is_empty() { '?' } else { '&' });
-            let _ = write!(out, "{name}=");
-            for byte in value.bytes() {
-                match byte {
-                    b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' => {
-                        out.push(char::from(byte));
-                    }
-                    _ => {
-                        let _ = write!(out, "%{byte:02X}");
-                    }
-                }
-            }
-        }
+    let said = fields
+        .iter()
+        .filter_map(|(name, value)| Some((name, (*value)?)));
+    let query = form_urlencoded::Serializer::new(String::new())
+        .extend_pairs(said)
+        .finish();
+    match query.is_empty() {
+        true => query,
+        false => format!("?{query}"),
     }
-    out
 }
 
 /// The definition of a table, or the names of all, at a point.

@@ -27,8 +27,6 @@ const CRC_LEN: usize = 4;
 const TABLE_ID_LEN: usize = 6;
 /// `GtidEvent::flags`: the transaction may hold statements (`FLAG_MAY_HAVE_SBR`).
 const MAY_HAVE_SBR: u8 = 1;
-/// Offset of an event's type in its header.
-const TYPE_AT: usize = 4;
 
 /// Bytes of a file that are not written yet.
 #[derive(Debug, Default)]
@@ -425,10 +423,8 @@ fn split_event(bytes: &[u8]) -> Option<(EventHeader, &[u8], &[u8])> {
 /// Whether a transaction with rows begins with a statement: `CREATE TABLE … SELECT` does. A replica that is told otherwise stops at it.
 fn has_statement(gno: u64, parts: &[Body]) -> Result<bool, EncodeError> {
     for part in parts {
-        let first = part.chunks().next().transpose();
-        let first = first.map_err(|source| EncodeError::Spool { gno, source })?;
-        let event_type = first.as_deref().and_then(|events| events.get(TYPE_AT));
-        if event_type == Some(&EventType::QUERY.0) {
+        let first = part.first_type();
+        if first.map_err(|source| EncodeError::Spool { gno, source })? == Some(EventType::QUERY) {
             return Ok(true);
         }
     }

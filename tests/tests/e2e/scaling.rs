@@ -20,7 +20,7 @@ use tributary_tests::service::{Service, ServiceOptions, Status};
 use tributary_tests::tso::Tso;
 
 use crate::sum;
-use crate::world::{CATCH_UP, becomes_same, text};
+use crate::world::{becomes_same, grows, ordered};
 
 const ACCOUNTS: usize = 60;
 const BALANCE: i64 = 1000;
@@ -245,13 +245,7 @@ impl Stage {
     }
 
     async fn progress(&self, more: u64) -> Result<()> {
-        let wanted = self.app.committed.load(SeqCst) + more;
-        let deadline = Instant::now() + CATCH_UP;
-        while self.app.committed.load(SeqCst) < wanted {
-            ensure!(Instant::now() < deadline, "the application is stuck");
-            sleep(Duration::from_millis(20)).await;
-        }
-        Ok(())
+        grows(&self.app.committed, more).await
     }
 }
 
@@ -264,13 +258,7 @@ fn has_nodes(status: &Status, wanted: &[&str]) -> Result<()> {
 
 /// Runs `tributary nodes …`; an error is what it says when it fails.
 pub(crate) async fn nodes(service: &Service, args: &[&str]) -> Result<String> {
-    let admin = format!("http://127.0.0.1:{}", service.admin_port());
-    let mut all = vec!["nodes", "--admin", &admin];
-    all.extend(args);
-    let output = service.command(&all).await?;
-    let shown = text(&output);
-    ensure!(output.status.success(), "nodes {args:?}: {shown}");
-    Ok(shown)
+    ordered(service, "nodes", args).await
 }
 
 /// `… the nodes were not read for 123 ms`

@@ -1,4 +1,4 @@
-//! Everything that can go wrong with a node, on several nodes at once, as the operator of the service sees it: a name in `/status`, in
+//! Much of what can go wrong with a node, on several nodes at once, as the operator of the service sees it: a name in `/status`, in
 //! `tributary status` and in the metrics, advice, and an end when the cause is gone. No transaction is lost or doubled by any of it.
 //!
 //! What each trouble is told by is tested in the collector; here it is real nodes under the real service.
@@ -313,7 +313,7 @@ async fn steal(node: &Mysqld) -> Result<BinlogStream> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_trouble_of_a_node_is_named_and_passes() -> Result<()> {
+async fn troubles_of_nodes_are_named_and_pass() -> Result<()> {
     let mut stage = Stage::start().await?;
     let pid = stage.world.service.pid();
     stage.transient().await?;

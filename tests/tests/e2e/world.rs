@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::process::{Output, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -149,6 +150,27 @@ pub(crate) async fn becomes_same(
         );
         sleep(Duration::from_millis(200)).await;
     }
+}
+
+/// Waits until `counter` has grown by `more`.
+pub(crate) async fn grows(counter: &AtomicU64, more: u64) -> Result<()> {
+    let wanted = counter.load(SeqCst) + more;
+    let deadline = Instant::now() + CATCH_UP;
+    while counter.load(SeqCst) < wanted {
+        ensure!(Instant::now() < deadline, "the application is stuck");
+        sleep(Duration::from_millis(20)).await;
+    }
+    Ok(())
+}
+
+/// Runs `tributary COMMAND …` against the service; an error is what it says when it fails.
+pub(crate) async fn ordered(service: &Service, command: &str, args: &[&str]) -> Result<String> {
+    let admin = format!("http://127.0.0.1:{}", service.admin_port());
+    let all = [&[command, "--admin", &admin], args].concat();
+    let output = service.command(&all).await?;
+    let shown = text(&output);
+    ensure!(output.status.success(), "{command} {args:?}: {shown}");
+    Ok(shown)
 }
 
 /// Runs one of MySQL's programs.

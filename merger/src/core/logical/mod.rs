@@ -20,7 +20,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use hashbrown::HashMap;
 use tributary_binlog::{ChecksumAlg, EventReader, EventType, RawEvent, TableMap, XaXid};
-use tributary_flow::{Body, Mutant, NodeId, SourceTxn, SpoolFiles, limits, mutant};
+use tributary_flow::{Body, Mutant, NodeId, SourceTxn, SpoolFiles, count_events, limits, mutant};
 use tributary_schema::{ClusterSchema, Into, Moment, Target};
 
 use crate::MergeError;
@@ -274,10 +274,7 @@ fn spooled(
     let mut file = files.create(body.len()).map_err(io)?;
     let (mut len, mut events, mut out) = (0, 0, Vec::new());
     let mut put = |out: &mut Vec<u8>| {
-        let mut reader = EventReader::new(out, ChecksumAlg::None);
-        while let Ok(Some(_)) = reader.next() {
-            events += 1;
-        }
+        events += count_events(out);
         len += out.len() as u64;
         let written = file.append(out).map_err(io);
         out.clear();
