@@ -37,6 +37,10 @@ pub struct TableInfo {
     pub indexes: Vec<IndexInfo>,
     /// Foreign keys.
     pub foreign_keys: Vec<ForeignKeyInfo>,
+    /// Checks.
+    pub checks: Vec<CheckInfo>,
+    /// Whether it has partitions.
+    pub partitioned: bool,
     /// CREATE TABLE (or VIEW) statement as SHOW CREATE TABLE gives it.
     pub create_statement: String,
 }
@@ -72,6 +76,8 @@ pub struct ColumnInfo {
     pub extra: String,
     /// Comment.
     pub comment: String,
+    /// Spatial reference system of a geometry.
+    pub srid: Option<u32>,
     /// Expression of a generated column.
     pub generation: String,
 }
@@ -91,6 +97,18 @@ pub struct IndexInfo {
     pub comment: String,
     /// False for an invisible index.
     pub visible: bool,
+}
+
+impl IndexInfo {
+    /// `A` and `D` for parts that are sorted up or down; a full-text index sorts nothing.
+    #[must_use]
+    pub fn sorting(&self, part: &IndexPart) -> Option<&'static str> {
+        match (self.kind.as_str(), part.descending) {
+            ("FULLTEXT", _) => None,
+            (_, true) => Some("D"),
+            (_, false) => Some("A"),
+        }
+    }
 }
 
 /// A part of an index.
@@ -123,6 +141,17 @@ pub struct ForeignKeyInfo {
     pub on_update: String,
     /// `NO ACTION`, `CASCADE`, …
     pub on_delete: String,
+}
+
+/// A check.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CheckInfo {
+    /// Name of the constraint.
+    pub name: String,
+    /// What rows must obey.
+    pub expression: String,
+    /// False for `NOT ENFORCED`.
+    pub enforced: bool,
 }
 
 /// The logical schema as it is now. Called on blocking threads; each call may see a newer schema.

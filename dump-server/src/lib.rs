@@ -26,8 +26,8 @@ mod wire;
 
 pub use account::{Account, Accounts, AuthPlugin, Privileges, UnknownPrivilege};
 pub use catalog::{
-    Catalog, ColumnInfo, DatabaseInfo, EmptyCatalog, ForeignKeyInfo, IndexInfo, IndexPart,
-    TableInfo,
+    Catalog, CheckInfo, ColumnInfo, DatabaseInfo, EmptyCatalog, ForeignKeyInfo, IndexInfo,
+    IndexPart, TableInfo,
 };
 pub use config::{AdminActions, Compression, ServerConfig, VersionError};
 pub use core::view::ClientStatus;

@@ -61,6 +61,29 @@ pub(crate) fn access_denied(user: &str, host: &str, with_password: bool) -> SqlE
     )
 }
 
+/// 1044: a database that is not for this account.
+pub(crate) fn database_denied(user: &str, database: &str) -> SqlError {
+    error(
+        1044,
+        "42000",
+        format!("Access denied for user '{user}'@'%' to database '{database}'"),
+    )
+}
+
+/// 1142: a table that is not for this account.
+pub(crate) fn select_denied(user: &str, host: &str, table: &str) -> SqlError {
+    error(
+        1142,
+        "42000",
+        format!("SELECT command denied to user '{user}'@'{host}' for table '{table}'"),
+    )
+}
+
+/// 1347: a table, where a view is asked for.
+pub(crate) fn not_a_view(database: &str, table: &str) -> SqlError {
+    error(1347, "HY000", format!("'{database}.{table}' is not VIEW"))
+}
+
 /// 1047: a command this server does not have.
 pub(crate) fn unknown_command() -> SqlError {
     error(1047, "08S01", "Unknown command")

@@ -123,6 +123,7 @@ fn column(row: &Row) -> ColumnInfo {
         extra: full(row, "EXTRA"),
         comment: full(row, "COLUMN_COMMENT"),
         generation: full(row, "GENERATION_EXPRESSION"),
+        srid: number(row, "SRS_ID").map(|n| u32::try_from(n).unwrap()),
     }
 }
 

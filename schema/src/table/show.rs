@@ -41,7 +41,7 @@ impl Table {
     #[must_use]
     pub fn show_create(&self) -> String {
         let mut lines: Vec<String> = self.columns.iter().map(|c| self.show_column(c)).collect();
-        lines.extend(self.sorted_keys().into_iter().map(show_key));
+        lines.extend(self.keys_in_order().into_iter().map(|k| self.show_key(k)));
         let mut foreign: Vec<&ForeignKey> = self.foreign_keys.iter().collect();
         foreign.sort_by(|a, b| a.name.cmp(&b.name));
         lines.extend(foreign.into_iter().map(show_foreign_key));
@@ -144,8 +144,9 @@ impl Table {
         options.find(|(n, _)| n == name).map(|(_, v)| v.as_str())
     }
 
-    /// Keys in the order of `sort_keys` (`sql/sql_table.cc`).
-    fn sorted_keys(&self) -> Vec<&Key> {
+    /// Keys in the order in which the server shows them (`sort_keys`, `sql/sql_table.cc`).
+    #[must_use]
+    pub fn keys_in_order(&self) -> Vec<&Key> {
         let mut keys: Vec<&Key> = self.keys.iter().collect();
         let column = |part: &KeyPart| match &part.what {
             KeyPartOf::Column(name) => self.column(name),
@@ -173,6 +174,47 @@ impl Table {
         };
         keys.sort_by_key(|k| rank(k));
         keys
+    }
+
+    /// What a key was said to be made with, unless its engine makes it with something else: InnoDB knows no `HASH`.
+    #[must_use]
+    pub fn algorithm<'a>(&self, key: &'a Key) -> Option<&'a str> {
+        let using = key.using.as_deref()?;
+        let hashes = ["MEMORY", "NDB", "NDBCLUSTER"];
+        let ignored =
+            using == "HASH" && !hashes.iter().any(|e| self.engine.eq_ignore_ascii_case(e));
+        (!ignored).then_some(using)
+    }
+
+    fn show_key(&self, key: &Key) -> String {
+        let mut out = match key.kind {
+            KeyKind::Primary => "PRIMARY KEY".to_owned(),
+            KeyKind::Unique => "UNIQUE KEY".to_owned(),
+            KeyKind::Plain => "KEY".to_owned(),
+            KeyKind::Fulltext => "FULLTEXT KEY".to_owned(),
+            KeyKind::Spatial => "SPATIAL KEY".to_owned(),
+        };
+        if key.kind != KeyKind::Primary {
+            let _ = write!(out, " {}", quote_name(&key.name));
+        }
+        let parts: Vec<String> = key.parts.iter().map(show_part).collect();
+        let _ = write!(out, " ({})", parts.join(","));
+        if let Some(using) = self.algorithm(key) {
+            let _ = write!(out, " USING {using}");
+        }
+        if let Some(size) = key.block_size {
+            let _ = write!(out, " KEY_BLOCK_SIZE={size}");
+        }
+        if !key.comment.is_empty() {
+            let _ = write!(out, " COMMENT {}", quote_text(&key.comment));
+        }
+        if let Some(parser) = &key.parser {
+            let _ = write!(out, " /*!50100 WITH PARSER {} */", quote_name(parser));
+        }
+        if key.invisible {
+            out.push_str(" /*!80000 INVISIBLE */");
+        }
+        out
     }
 }
 
@@ -220,37 +262,6 @@ fn show_default(column: &Column, out: &mut String) {
         Some(DefaultValue::Expression(text)) => format!("({text})"),
     };
     let _ = write!(out, " DEFAULT {shown}");
-}
-
-fn show_key(key: &Key) -> String {
-    let mut out = match key.kind {
-        KeyKind::Primary => "PRIMARY KEY".to_owned(),
-        KeyKind::Unique => "UNIQUE KEY".to_owned(),
-        KeyKind::Plain => "KEY".to_owned(),
-        KeyKind::Fulltext => "FULLTEXT KEY".to_owned(),
-        KeyKind::Spatial => "SPATIAL KEY".to_owned(),
-    };
-    if key.kind != KeyKind::Primary {
-        let _ = write!(out, " {}", quote_name(&key.name));
-    }
-    let parts: Vec<String> = key.parts.iter().map(show_part).collect();
-    let _ = write!(out, " ({})", parts.join(","));
-    if let Some(using) = &key.using {
-        let _ = write!(out, " USING {using}");
-    }
-    if let Some(size) = key.block_size {
-        let _ = write!(out, " KEY_BLOCK_SIZE={size}");
-    }
-    if !key.comment.is_empty() {
-        let _ = write!(out, " COMMENT {}", quote_text(&key.comment));
-    }
-    if let Some(parser) = &key.parser {
-        let _ = write!(out, " /*!50100 WITH PARSER {} */", quote_name(parser));
-    }
-    if key.invisible {
-        out.push_str(" /*!80000 INVISIBLE */");
-    }
-    out
 }
 
 fn show_part(part: &KeyPart) -> String {

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use tributary_dump_server::{
-    Catalog, ColumnInfo, DatabaseInfo, ForeignKeyInfo, IndexInfo, IndexPart, TableInfo,
+    Catalog, CheckInfo, ColumnInfo, DatabaseInfo, ForeignKeyInfo, IndexInfo, IndexPart, TableInfo,
 };
 use tributary_schema::{
     BlobSize, Column, DataType, DefaultValue, ForeignKey, Key, KeyKind, KeyPartOf, Object, Table,
@@ -72,8 +72,7 @@ fn info(schema: &str, name: &str, object: &Object) -> Option<TableInfo> {
 }
 
 fn table_info(schema: &str, table: &Table) -> TableInfo {
-    let mut indexes: Vec<IndexInfo> = table.keys.iter().map(index).collect();
-    indexes.sort_by_key(|i| i.name != "PRIMARY");
+    let keys = table.keys_in_order();
     TableInfo {
         name: table.name.clone(),
         view: false,
@@ -82,10 +81,18 @@ fn table_info(schema: &str, table: &Table) -> TableInfo {
         comment: table.comment.clone(),
         auto_increment: None,
         columns: table.columns.iter().map(column).collect(),
-        indexes,
+        indexes: keys.into_iter().map(|key| index(table, key)).collect(),
         foreign_keys: (table.foreign_keys.iter())
             .map(|key| foreign_key(schema, key))
             .collect(),
+        checks: (table.checks.iter())
+            .map(|check| CheckInfo {
+                name: check.name.clone(),
+                expression: check.expression.clone(),
+                enforced: check.enforced,
+            })
+            .collect(),
+        partitioned: table.partitioning.is_some(),
         create_statement: table.show_create(),
     }
 }
@@ -114,6 +121,7 @@ fn column(column: &Column) -> ColumnInfo {
         collation: text.then(|| column.collation.name().unwrap_or_default().to_owned()),
         extra: extra(column, generated_default),
         comment: column.comment.clone(),
+        srid: column.srid,
         generation: (column.generated.as_ref()).map_or_else(String::new, |g| g.expression.clone()),
         column_type: whole,
     }
@@ -123,15 +131,24 @@ fn column(column: &Column) -> ColumnInfo {
 fn default(column: &Column) -> (Option<String>, bool) {
     match &column.default {
         None | Some(DefaultValue::Null) => (None, false),
+        Some(DefaultValue::Text(text)) if is_binary(&column.data_type) => {
+            (Some(hex(text.as_bytes())), false)
+        }
         Some(DefaultValue::Text(text)) => (Some(text.clone()), false),
         Some(DefaultValue::Bits(bits)) => (Some(format!("b'{bits}'")), false),
-        Some(DefaultValue::Bytes(bytes)) => {
-            let hex: String = bytes.iter().map(|b| format!("{b:02X}")).collect();
-            (Some(format!("0x{hex}")), false)
-        }
+        Some(DefaultValue::Bytes(bytes)) => (Some(hex(bytes)), false),
         Some(DefaultValue::Now) => (Some(now(&column.data_type)), true),
         Some(DefaultValue::Expression(text)) => (Some(text.clone()), true),
     }
+}
+
+fn is_binary(data_type: &DataType) -> bool {
+    matches!(data_type, DataType::Binary(_) | DataType::VarBinary(_))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    let digits: String = bytes.iter().map(|b| format!("{b:02X}")).collect();
+    format!("0x{digits}")
 }
 
 fn now(data_type: &DataType) -> String {
@@ -186,8 +203,9 @@ fn lengths(column: &Column) -> (Option<u64>, Option<u64>) {
             (Some(u64::from(*n)), Some(u64::from(*n) * max))
         }
         DataType::Binary(n) | DataType::VarBinary(n) => (Some(u64::from(*n)), Some(u64::from(*n))),
-        DataType::Text(size) => (Some(blob(*size) / max), Some(blob(*size))),
-        DataType::Blob(size) => (Some(blob(*size)), Some(blob(*size))),
+        DataType::Text(size) | DataType::Blob(size) => (Some(blob(*size)), Some(blob(*size))),
+        // Numbers of four bytes.
+        DataType::Vector(n) => (Some(u64::from(*n) * 4), Some(u64::from(*n) * 4)),
         DataType::Enum(values) => {
             let longest = values.iter().map(|v| v.chars().count() as u64).max();
             (longest, longest.map(|n| n * max))
@@ -200,6 +218,9 @@ fn lengths(column: &Column) -> (Option<u64>, Option<u64>) {
         _ => (None, None),
     }
 }
+
+/// Bytes of a rectangle: what a spatial key has of a value.
+const RECTANGLE: u64 = 32;
 
 /// Digits of a numeric type, and those behind the point.
 fn digits(data_type: &DataType) -> (Option<u64>, Option<u64>) {
@@ -220,17 +241,21 @@ fn digits(data_type: &DataType) -> (Option<u64>, Option<u64>) {
         DataType::Decimal {
             precision, scale, ..
         } => (Some(u64::from(*precision)), Some(u64::from(*scale))),
+        DataType::Real {
+            digits: Some((precision, scale)),
+            ..
+        } => (Some((*precision).into()), Some((*scale).into())),
         DataType::Real { double, .. } => (Some(if *double { 22 } else { 12 }), None),
         DataType::Bit(n) => (Some(u64::from(*n)), None),
         _ => (None, None),
     }
 }
 
-fn index(key: &Key) -> IndexInfo {
+fn index(table: &Table, key: &Key) -> IndexInfo {
     let kind = match key.kind {
         KeyKind::Fulltext => "FULLTEXT",
         KeyKind::Spatial => "SPATIAL",
-        _ => key.using.as_deref().unwrap_or("BTREE"),
+        _ => table.algorithm(key).unwrap_or("BTREE"),
     };
     IndexInfo {
         name: key.name.clone(),
@@ -245,7 +270,10 @@ fn index(key: &Key) -> IndexInfo {
                 IndexPart {
                     column,
                     expression,
-                    prefix: part.prefix.map(u64::from),
+                    prefix: match key.kind {
+                        KeyKind::Spatial => Some(RECTANGLE),
+                        _ => part.prefix.map(u64::from),
+                    },
                     descending: part.descending,
                 }
             })

@@ -4,6 +4,7 @@
 
 mod admin;
 mod bad_input;
+mod catalog;
 mod causal;
 mod crash;
 mod directory;

@@ -129,7 +129,7 @@ pub(crate) fn execute(
 /// USE. While no databases are served at all, any name is taken: clients name one out of habit.
 ///
 /// # Errors
-/// 1049 when there is no such database.
+/// 1049 when there is no such database, 1044 when it is not for clients.
 pub(crate) fn use_database(
     session: &mut SessionState,
     server: &dyn ServerView,
@@ -138,7 +138,10 @@ pub(crate) fn use_database(
     let served = server.catalog().databases();
     let known = metadata::is_own(&database) || served.iter().any(|d| d.name == database);
     if !known && !served.is_empty() {
-        return Err(errors::unknown_database(&database));
+        return Err(match metadata::is_closed(&database) {
+            true => errors::database_denied(&session.user, &database),
+            false => errors::unknown_database(&database),
+        });
     }
     session.database = Some(database);
     Ok(())

@@ -140,6 +140,12 @@ impl<'a> Tokens<'a> {
         self.sql.get(start..end).unwrap_or_default()
     }
 
+    /// The text from one token to before another, counted from the reading position.
+    pub(crate) fn between(&self, from: usize, to: usize) -> Option<&'a str> {
+        let list = self.list.get(self.pos..)?.get(from..to)?;
+        self.sql.get(list.first()?.start..list.last()?.end)
+    }
+
     /// True behind the last token.
     pub(crate) fn at_end(&self) -> bool {
         self.pos >= self.list.len()

@@ -7,29 +7,31 @@ use std::sync::Arc;
 
 use rusqlite::types::Value;
 
-use super::tables::TableDef;
+use super::constraints;
+use super::tables::{TableDef, data_lines};
+use super::view::View;
 use crate::catalog::{ColumnInfo, DatabaseInfo, IndexInfo, TableInfo};
 use crate::core::query::eval::Env;
 use crate::core::query::show;
 use crate::core::query::vars::{self, Scope};
 
-type Row = Vec<Value>;
+pub(super) type Row = Vec<Value>;
 
-const DEF: &str = "def";
+pub(super) const DEF: &str = "def";
 
-fn text(t: impl Into<String>) -> Value {
+pub(super) fn text(t: impl Into<String>) -> Value {
     Value::Text(t.into())
 }
 
-fn int(n: u64) -> Value {
+pub(super) fn int(n: u64) -> Value {
     Value::Integer(i64::try_from(n).unwrap_or(i64::MAX))
 }
 
-fn maybe<T>(value: Option<T>, f: impl FnOnce(T) -> Value) -> Value {
+pub(super) fn maybe<T>(value: Option<T>, f: impl FnOnce(T) -> Value) -> Value {
     value.map_or(Value::Null, f)
 }
 
-fn yes(truth: bool) -> Value {
+pub(super) fn yes(truth: bool) -> Value {
     text(if truth { "YES" } else { "NO" })
 }
 
@@ -40,9 +42,13 @@ pub(super) fn rows(env: Env<'_>, table: &TableDef) -> Vec<Row> {
         "TABLES" => per_table(env, |db, t, out| out.push(table_row(db, t))),
         "COLUMNS" => per_table(env, columns),
         "STATISTICS" => per_table(env, statistics),
-        "KEY_COLUMN_USAGE" => per_table(env, key_columns),
-        "TABLE_CONSTRAINTS" => per_table(env, constraints),
-        "REFERENTIAL_CONSTRAINTS" => per_table(env, references),
+        "PARTITIONS" => per_table(env, partitions),
+        "KEY_COLUMN_USAGE" => per_table(env, constraints::key_columns),
+        "TABLE_CONSTRAINTS" => per_table(env, constraints::all),
+        "CHECK_CONSTRAINTS" => per_table(env, constraints::checks),
+        "REFERENTIAL_CONSTRAINTS" => constraints::references(env),
+        "ST_GEOMETRY_COLUMNS" => per_table(env, geometries),
+        "KEYWORDS" => keywords(),
         "VIEWS" => per_table(env, views),
         "CHARACTER_SETS" => charsets(),
         "COLLATIONS" => collations(),
@@ -90,7 +96,7 @@ fn schema(database: DatabaseInfo) -> Row {
     ]
 }
 
-fn per_table(env: Env<'_>, make: fn(&str, &Arc<TableInfo>, &mut Vec<Row>)) -> Vec<Row> {
+pub(super) fn per_table(env: Env<'_>, make: fn(&str, &Arc<TableInfo>, &mut Vec<Row>)) -> Vec<Row> {
     let catalog = env.server.catalog();
     let mut out = Vec::new();
     for database in catalog.databases() {
@@ -122,7 +128,7 @@ fn table_row(database: &str, table: &Arc<TableInfo>) -> Row {
     row.extend([
         text(&table.collation),
         Value::Null,
-        text(""),
+        text(if table.partitioned { "partitioned" } else { "" }),
         text(&table.comment),
     ]);
     row
@@ -177,7 +183,7 @@ fn columns(database: &str, table: &Arc<TableInfo>, out: &mut Vec<Row>) {
             text("select"),
             text(&c.comment),
             text(&c.generation),
-            Value::Null,
+            maybe(c.srid, |n| int(n.into())),
         ]);
     }
 }
@@ -198,11 +204,12 @@ fn statistics(database: &str, table: &Arc<TableInfo>, out: &mut Vec<Row>) {
                 text(&index.name),
                 int(i as u64 + 1),
                 maybe(part.column.clone(), text),
-                text(if part.descending { "D" } else { "A" }),
+                maybe(index.sorting(part), text),
                 int(0),
                 maybe(part.prefix, int),
                 Value::Null,
-                text(if column.is_some_and(|c| c.nullable) {
+                // An expression can always be NULL.
+                text(if column.is_none_or(|c| c.nullable) {
                     "YES"
                 } else {
                     ""
@@ -217,93 +224,65 @@ fn statistics(database: &str, table: &Arc<TableInfo>, out: &mut Vec<Row>) {
     }
 }
 
-fn key_columns(database: &str, table: &Arc<TableInfo>, out: &mut Vec<Row>) {
-    let start = |name: &str| {
-        vec![
-            text(DEF),
-            text(database),
-            text(name),
-            text(DEF),
-            text(database),
-            text(&table.name),
-        ]
-    };
-    for index in table.indexes.iter().filter(|i| i.unique) {
-        for (i, part) in index.parts.iter().enumerate() {
-            let mut row = start(&index.name);
-            row.extend([maybe(part.column.clone(), text), int(i as u64 + 1)]);
-            row.extend((0..4).map(|_| Value::Null));
-            out.push(row);
-        }
-    }
-    for key in &table.foreign_keys {
-        for (i, (column, referenced)) in key.columns.iter().zip(&key.referenced_columns).enumerate()
-        {
-            let mut row = start(&key.name);
-            row.extend([text(column), int(i as u64 + 1), int(i as u64 + 1)]);
-            row.extend([
-                text(&key.referenced_database),
-                text(&key.referenced_table),
-                text(referenced),
-            ]);
-            out.push(row);
-        }
-    }
-}
-
-fn constraints(database: &str, table: &Arc<TableInfo>, out: &mut Vec<Row>) {
-    let unique = table.indexes.iter().filter(|i| i.unique).map(|i| {
-        let kind = if i.name == "PRIMARY" {
-            "PRIMARY KEY"
-        } else {
-            "UNIQUE"
-        };
-        (&i.name, kind)
-    });
-    let foreign = table.foreign_keys.iter().map(|k| (&k.name, "FOREIGN KEY"));
-    for (name, kind) in unique.chain(foreign) {
-        out.push(vec![
-            text(DEF),
-            text(database),
-            text(name),
-            text(database),
-            text(&table.name),
-            text(kind),
-            text("YES"),
-        ]);
-    }
-}
-
-fn references(database: &str, table: &Arc<TableInfo>, out: &mut Vec<Row>) {
-    for key in &table.foreign_keys {
-        out.push(vec![
-            text(DEF),
-            text(database),
-            text(&key.name),
-            text(DEF),
-            text(&key.referenced_database),
-            text("PRIMARY"),
-            text("NONE"),
-            text(&key.on_update),
-            text(&key.on_delete),
-            text(&table.name),
-            text(&key.referenced_table),
-        ]);
-    }
-}
-
 fn views(database: &str, table: &Arc<TableInfo>, out: &mut Vec<Row>) {
     if table.view {
+        let view = View::of(&table.create_statement);
+        let mut row = vec![text(DEF), text(database), text(&table.name)];
+        row.extend([text(view.query), text(view.check_option), text("NO")]);
+        row.extend([text(view.definer), text(view.security)]);
+        row.extend([text("utf8mb4"), text("utf8mb4_0900_ai_ci")]);
+        out.push(row);
+    }
+}
+
+/// A table without partitions is one. Of the others only the statement tells.
+fn partitions(database: &str, table: &Arc<TableInfo>, out: &mut Vec<Row>) {
+    if !table.partitioned {
+        let mut row = vec![text(DEF), text(database), text(&table.name)];
+        row.extend((0..10).map(|_| Value::Null));
+        row.extend((0..6).map(|_| int(0)));
+        row.extend((0..4).map(|_| Value::Null));
+        row.extend([text(""), text(""), Value::Null]);
+        out.push(row);
+    }
+}
+
+fn geometries(database: &str, table: &Arc<TableInfo>, out: &mut Vec<Row>) {
+    const KINDS: [&str; 9] = [
+        "geometry",
+        "point",
+        "linestring",
+        "polygon",
+        "multipoint",
+        "multilinestring",
+        "multipolygon",
+        "geomcollection",
+        "geometrycollection",
+    ];
+    for column in table
+        .columns
+        .iter()
+        .filter(|c| KINDS.contains(&c.data_type.as_str()))
+    {
         let mut row = vec![
             text(DEF),
             text(database),
             text(&table.name),
-            text(&table.create_statement),
+            text(&column.name),
         ];
-        row.extend([text("NONE"), text("NO"), text(""), text("DEFINER")]);
-        row.extend([text("utf8mb4"), text("utf8mb4_0900_ai_ci")]);
+        row.extend([Value::Null, maybe(column.srid, |n| int(n.into()))]);
+        row.push(text(&column.data_type));
         out.push(row);
     }
+}
+
+fn keywords() -> Vec<Row> {
+    let words = data_lines(include_str!("keywords.txt")).flat_map(str::split_ascii_whitespace);
+    let row = |word: &str| {
+        let reserved = word.ends_with('!');
+        vec![text(word.trim_end_matches('!')), int(reserved.into())]
+    };
+    words.map(row).collect()
 }
 
 /// Character sets with their default collations.

@@ -3,10 +3,12 @@
 //! In: a SELECT with tables. Out: a result set. The query is carried over to SQLite's dialect and evaluated by SQLite in
 //! memory over the tables it names, filled from the server's state at that moment.
 
+mod constraints;
 mod engine;
 mod fill;
 mod tables;
 mod translate;
+mod view;
 
 use sqlparser::ast::{Expr, Query, SelectItem, SetExpr};
 use sqlparser::tokenizer::{Token, Word};
@@ -14,10 +16,16 @@ use sqlparser::tokenizer::{Token, Word};
 use self::engine::Engine;
 pub(super) use self::fill::{databases, key_of, plugins};
 use self::tables::TableDef;
+pub(super) use self::view::View;
 use super::eval::Env;
 use super::tokens::Tokens;
 use crate::wire::errors::{self, SqlError};
 use crate::wire::resultset::{Cell, Column, ResultSet, flags};
+
+/// True for a database that every MySQL has and that accounts without privileges on it cannot read: here, nobody can.
+pub(super) fn is_closed(database: &str) -> bool {
+    matches!(database, "mysql" | "sys")
+}
 
 /// True for a database that holds no rows of users.
 pub(super) fn is_own(database: &str) -> bool {
@@ -140,6 +148,18 @@ fn check_names(env: Env<'_>, statement: &Tokens<'_>) -> Result<(), SqlError> {
     Ok(())
 }
 
+/// An error unless there is such a database.
+pub(super) fn known(env: Env<'_>, database: &str) -> Result<(), SqlError> {
+    let served = || env.server.catalog().databases();
+    if is_own(database) || served().iter().any(|d| d.name == database) {
+        Ok(())
+    } else if is_closed(database) {
+        Err(errors::database_denied(&env.session.user, database))
+    } else {
+        Err(errors::unknown_database(database))
+    }
+}
+
 /// An error unless the table is one of the server's own.
 fn user_table(env: Env<'_>, database: &str, table: &str) -> Result<(), SqlError> {
     if is_own(database) {
@@ -148,6 +168,10 @@ fn user_table(env: Env<'_>, database: &str, table: &str) -> Result<(), SqlError>
     let catalog = env.server.catalog();
     if catalog.table(database, table).is_some() {
         return Err(errors::not_supported("SELECT of a table's rows"));
+    }
+    if is_closed(database) {
+        let session = env.session;
+        return Err(errors::select_denied(&session.user, &session.host, table));
     }
     let served = catalog.databases();
     if !served.is_empty() && !served.iter().any(|d| d.name == database) {

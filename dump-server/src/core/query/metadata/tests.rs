@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::catalog::{
-    Catalog, ColumnInfo, DatabaseInfo, ForeignKeyInfo, IndexInfo, IndexPart, TableInfo,
+    Catalog, CheckInfo, ColumnInfo, DatabaseInfo, ForeignKeyInfo, IndexInfo, IndexPart, TableInfo,
 };
 use crate::core::query::tests::Conversation;
 use crate::wire::resultset::types;
@@ -87,7 +87,15 @@ impl Catalog for Shop {
             on_update: "NO ACTION".into(),
             on_delete: "CASCADE".into(),
         }];
-        vec![Arc::new(items), Arc::new(lines), Arc::new(table("v", true))]
+        lines.checks = vec![CheckInfo {
+            name: "lines_chk_1".into(),
+            expression: "item > 0".into(),
+            enforced: false,
+        }];
+        let mut v = table("v", true);
+        v.create_statement =
+            "CREATE DEFINER=`app`@`%` SQL SECURITY INVOKER VIEW `v` AS SELECT 1 AS one".into();
+        vec![Arc::new(items), Arc::new(lines), Arc::new(v)]
     }
 }
 
@@ -253,6 +261,65 @@ fn joins_groups_and_expressions_are_the_engines() {
 }
 
 #[test]
+fn constraints_views_and_words_are_listed() {
+    let mut c = shop();
+    for (sql, expected) in [
+        (
+            "SELECT constraint_name, unique_constraint_name, delete_rule FROM information_schema.referential_constraints",
+            vec!["lines_item|PRIMARY|CASCADE"],
+        ),
+        (
+            "SELECT constraint_name, check_clause FROM information_schema.check_constraints",
+            vec!["lines_chk_1|item > 0"],
+        ),
+        (
+            "SELECT constraint_name, constraint_type, enforced FROM information_schema.table_constraints WHERE table_name = 'lines'",
+            vec![
+                "PRIMARY|PRIMARY KEY|YES",
+                "lines_item|FOREIGN KEY|YES",
+                "lines_chk_1|CHECK|NO",
+            ],
+        ),
+        (
+            "SELECT view_definition, definer, security_type FROM information_schema.views",
+            vec!["SELECT 1 AS one|app@%|INVOKER"],
+        ),
+        (
+            "SELECT reserved FROM information_schema.keywords WHERE word IN ('SELECT', 'ACCOUNT') ORDER BY word",
+            vec!["0", "1"],
+        ),
+        (
+            "SELECT table_name FROM information_schema.partitions WHERE partition_name IS NULL",
+            vec!["items", "lines", "v"],
+        ),
+        ("SELECT * FROM performance_schema.data_locks", vec![]),
+    ] {
+        assert_eq!(lines(&mut c, sql), expected, "{sql}");
+    }
+}
+
+#[test]
+fn having_without_groups_filters_rows() {
+    let mut c = shop();
+    // As Connector/J asks for tables.
+    let sql = "SELECT TABLE_SCHEMA AS TABLE_CAT, TABLE_NAME, CASE WHEN TABLE_TYPE = 'BASE TABLE' THEN 'TABLE' ELSE TABLE_TYPE END \
+               AS TABLE_TYPE FROM information_schema.TABLES WHERE TABLE_SCHEMA = 'shop' HAVING TABLE_TYPE IN ('TABLE', NULL) \
+               ORDER BY TABLE_TYPE, TABLE_SCHEMA, TABLE_NAME DESC LIMIT 5";
+    assert_eq!(lines(&mut c, sql), ["shop|lines|TABLE", "shop|items|TABLE"]);
+    assert_eq!(
+        names(&mut c, sql),
+        ["TABLE_CAT", "TABLE_NAME", "TABLE_TYPE"]
+    );
+    let limited = sql.replace("LIMIT 5", "LIMIT 1");
+    assert_eq!(lines(&mut c, &limited), ["shop|lines|TABLE"]);
+    let grouped = "SELECT table_type, COUNT(*) AS n FROM information_schema.tables WHERE table_schema = 'shop' \
+                   GROUP BY table_type HAVING n > 1";
+    assert_eq!(lines(&mut c, grouped), ["BASE TABLE|2"]);
+    let all = "SELECT COUNT(*) AS n FROM information_schema.tables HAVING n > 1000";
+    assert!(lines(&mut c, all).is_empty());
+}
+
+#[test]
 fn what_does_not_exist_gets_mysqls_errors() {
     let mut c = shop();
     for (sql, code) in [
@@ -263,6 +330,9 @@ fn what_does_not_exist_gets_mysqls_errors() {
         ("SELECT nosuchcolumn FROM information_schema.tables", 1054),
         ("SELECT nofunction(1) FROM information_schema.tables", 1305),
         ("SELECT * FROM performance_schema._nosuch", 1146),
+        ("SELECT * FROM mysql.user", 1142),
+        ("SHOW TABLES FROM mysql", 1044),
+        ("USE sys", 1044),
     ] {
         assert_eq!(c.error(sql).0, code, "{sql}");
     }
@@ -299,10 +369,18 @@ fn show_statements_read_the_catalog() {
         lines(&mut c, "SHOW CREATE TABLE `shop`.`items`"),
         ["items|CREATE TABLE `items` (…)"]
     );
-    assert_eq!(
-        names(&mut c, "SHOW CREATE TABLE shop.v"),
-        ["View", "Create View"]
-    );
+    for sql in ["SHOW CREATE TABLE shop.v", "SHOW CREATE VIEW shop.v"] {
+        assert_eq!(
+            names(&mut c, sql),
+            [
+                "View",
+                "Create View",
+                "character_set_client",
+                "collation_connection"
+            ]
+        );
+    }
+    assert_eq!(c.error("SHOW CREATE VIEW shop.items").0, 1347);
     assert!(
         lines(&mut c, "SHOW CREATE DATABASE shop")[0].contains("DEFAULT CHARACTER SET utf8mb4")
     );

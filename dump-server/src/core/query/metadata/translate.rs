@@ -43,6 +43,63 @@ const OF_THE_SESSION: &[&str] = &[
 /// The query for SQLite.
 pub(super) fn translate(env: Env<'_>, statement: &Tokens<'_>) -> Result<String, SqlError> {
     let tokens: Vec<(&Token, &str)> = statement.rest().collect();
+    let Some(Having { from, order, limit }) = Having::of(&tokens) else {
+        return pieces(env, &tokens);
+    };
+    let part = |range: std::ops::Range<usize>| pieces(env, tokens.get(range).unwrap_or_default());
+    Ok(format!(
+        "SELECT * FROM ({}{}) WHERE {}{}",
+        part(0..from)?,
+        part(order..limit)?,
+        part(from + 1..order)?,
+        part(limit..tokens.len())?
+    ))
+}
+
+/// A HAVING without groups, which MySQL takes as a filter of the rows that come out, and SQLite refuses.
+struct Having {
+    /// Its place.
+    from: usize,
+    /// Where ORDER BY begins behind it.
+    order: usize,
+    /// Where LIMIT begins behind that.
+    limit: usize,
+}
+
+impl Having {
+    fn of(tokens: &[(&Token, &str)]) -> Option<Self> {
+        const AGGREGATES: [&str; 6] = ["AVG", "COUNT", "GROUP_CONCAT", "MAX", "MIN", "SUM"];
+        const ELSEWHERE: [&str; 4] = ["GROUP", "UNION", "EXCEPT", "INTERSECT"];
+        let (mut depth, mut from, mut order, mut limit) = (0_usize, None, None, None);
+        for (at, (token, _)) in tokens.iter().enumerate() {
+            match token {
+                Token::LParen => depth += 1,
+                Token::RParen => depth = depth.saturating_sub(1),
+                Token::Word(word) if depth == 0 && word.quote_style.is_none() => {
+                    let upper = word.value.to_ascii_uppercase();
+                    let called = matches!(tokens.get(at + 1), Some((Token::LParen, _)));
+                    match upper.as_str() {
+                        "HAVING" => from = from.or(Some(at)),
+                        "ORDER" if from.is_some() => order = order.or(Some(at)),
+                        "LIMIT" if from.is_some() => limit = limit.or(Some(at)),
+                        word if ELSEWHERE.contains(&word) => return None,
+                        word if called && AGGREGATES.contains(&word) => return None,
+                        _ => {}
+                    }
+                }
+                _ => {}
+            }
+        }
+        let limit = limit.unwrap_or(tokens.len());
+        Some(Self {
+            from: from?,
+            order: order.unwrap_or(limit),
+            limit,
+        })
+    }
+}
+
+fn pieces(env: Env<'_>, tokens: &[(&Token, &str)]) -> Result<String, SqlError> {
     let mut out = String::new();
     let mut at = 0;
     while let Some((token, text)) = tokens.get(at) {

@@ -4,6 +4,7 @@
 //! 9.7's; both old and new spellings work whatever version is announced.
 
 mod empty;
+mod indexes;
 mod logs;
 mod processes;
 mod tables;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use sqlparser::tokenizer::Token;
 
-use super::Filter;
+use super::{Filter, indexes};
 use crate::catalog::TableInfo;
 use crate::core::query::eval::Env;
 use crate::core::query::metadata;
@@ -26,10 +26,13 @@ pub(super) fn show(env: Env<'_>, t: &mut Tokens<'_>) -> Result<Option<ResultSet>
         return create_database(env, t).map(Some);
     }
     if t.eat_all(&["CREATE", "TABLE"]) {
-        return create_table(env, t).map(Some);
+        return create_table(env, t, false).map(Some);
+    }
+    if t.eat_all(&["CREATE", "VIEW"]) {
+        return create_table(env, t, true).map(Some);
     }
     if t.eat("INDEX") || t.eat("INDEXES") || t.eat("KEYS") {
-        return indexes(env, t).map(Some);
+        return indexes::indexes(env, t).map(Some);
     }
     if t.eat("COLLATION") {
         return collations(env, t).map(Some);
@@ -74,11 +77,11 @@ pub(in crate::core::query) fn describe(
     columns_of(env, false, &database, &table, &one)
 }
 
-fn some(text: impl Into<String>) -> Cell {
+pub(super) fn some(text: impl Into<String>) -> Cell {
     Some(text.into())
 }
 
-fn texts(names: &[&'static str]) -> Vec<Column> {
+pub(super) fn texts(names: &[&'static str]) -> Vec<Column> {
     names.iter().map(|n| Column::text(*n, 64)).collect()
 }
 
@@ -109,25 +112,16 @@ fn database(env: Env<'_>, t: &mut Tokens<'_>) -> Result<String, SqlError> {
     default.ok_or_else(errors::no_database_selected)
 }
 
-fn known(env: Env<'_>, database: &str) -> Result<(), SqlError> {
-    let served = || env.server.catalog().databases();
-    if metadata::is_own(database) || served().iter().any(|d| d.name == database) {
-        Ok(())
-    } else {
-        Err(errors::unknown_database(database))
-    }
-}
-
 /// Reads the database a list is about, and refuses one that is not here.
 pub(super) fn known_database(env: Env<'_>, t: &mut Tokens<'_>) -> Result<(), SqlError> {
     let database = database(env, t)?;
-    known(env, &database)
+    metadata::known(env, &database)
 }
 
 fn tables(env: Env<'_>, full: bool, t: &mut Tokens<'_>) -> Result<ResultSet, SqlError> {
     let database = database(env, t)?;
     let filter = Filter::parse(t)?;
-    known(env, &database)?;
+    metadata::known(env, &database)?;
     let mut heading = format!("Tables_in_{database}");
     if let Filter::Like(pattern) = &filter {
         heading.push_str(&format!(" ({pattern})"));
@@ -164,7 +158,7 @@ fn tables(env: Env<'_>, full: bool, t: &mut Tokens<'_>) -> Result<ResultSet, Sql
 fn table_status(env: Env<'_>, t: &mut Tokens<'_>) -> Result<ResultSet, SqlError> {
     let database = database(env, t)?;
     let filter = Filter::parse(t)?;
-    known(env, &database)?;
+    metadata::known(env, &database)?;
     let mut set = ResultSet::new(texts(&[
         "Name",
         "Engine",
@@ -210,7 +204,7 @@ fn table_status(env: Env<'_>, t: &mut Tokens<'_>) -> Result<ResultSet, SqlError>
 }
 
 /// Reads `t`, `d.t`, `t FROM d`: names as typed.
-fn table_name(env: Env<'_>, t: &mut Tokens<'_>) -> Result<(String, String), SqlError> {
+pub(super) fn table_name(env: Env<'_>, t: &mut Tokens<'_>) -> Result<(String, String), SqlError> {
     let mut table = t.name_or_string().ok_or_else(|| t.syntax_error())?;
     let mut database = env.session.database.clone();
     if t.eat_token(&Token::Period) {
@@ -224,26 +218,35 @@ fn table_name(env: Env<'_>, t: &mut Tokens<'_>) -> Result<(String, String), SqlE
     Ok((database, table))
 }
 
-fn find(env: Env<'_>, database: &str, table: &str) -> Result<Arc<TableInfo>, SqlError> {
-    known(env, database)?;
+pub(super) fn find(env: Env<'_>, database: &str, table: &str) -> Result<Arc<TableInfo>, SqlError> {
+    metadata::known(env, database)?;
     let found = env.server.catalog().table(database, table);
     found.ok_or_else(|| errors::unknown_table(database, table))
 }
 
-fn create_table(env: Env<'_>, t: &mut Tokens<'_>) -> Result<ResultSet, SqlError> {
+fn create_table(env: Env<'_>, t: &mut Tokens<'_>, view: bool) -> Result<ResultSet, SqlError> {
     let (database, table) = table_name(env, t)?;
     t.expect_end()?;
     let found = find(env, &database, &table)?;
-    let (name, statement) = if found.view {
-        ("View", "Create View")
-    } else {
-        ("Table", "Create Table")
+    if view && !found.view {
+        return Err(errors::not_a_view(&database, &table));
+    }
+    let mut columns = match found.view {
+        true => vec![Column::text("View", 64), Column::text("Create View", 1024)],
+        false => vec![
+            Column::text("Table", 64),
+            Column::text("Create Table", 1024),
+        ],
     };
-    let mut set = ResultSet::new(vec![
-        Column::text(name, 64).not_null(),
-        Column::text(statement, 1024).not_null(),
-    ]);
-    set.push(vec![some(&found.name), some(&found.create_statement)]);
+    let mut row = vec![some(&found.name), some(&found.create_statement)];
+    if found.view {
+        let charset = ["character_set_client", "collation_connection"];
+        columns.extend(charset.map(|name| Column::text(name, 64)));
+        row.extend([some("utf8mb4"), some("utf8mb4_0900_ai_ci")]);
+    }
+    let columns = columns.into_iter().map(Column::not_null);
+    let mut set = ResultSet::new(columns.collect());
+    set.push(row);
     Ok(set)
 }
 
@@ -331,62 +334,6 @@ fn columns_of(
                 .flatten(),
         );
         set.push(row);
-    }
-    filter.apply(env, set)
-}
-
-fn indexes(env: Env<'_>, t: &mut Tokens<'_>) -> Result<ResultSet, SqlError> {
-    if !(t.eat("FROM") || t.eat("IN")) {
-        return Err(t.syntax_error());
-    }
-    let (database, table) = table_name(env, t)?;
-    let filter = Filter::parse(t)?;
-    let found = find(env, &database, &table)?;
-    let mut set = ResultSet::new(texts(&[
-        "Table",
-        "Non_unique",
-        "Key_name",
-        "Seq_in_index",
-        "Column_name",
-        "Collation",
-        "Cardinality",
-        "Sub_part",
-        "Packed",
-        "Null",
-        "Index_type",
-        "Comment",
-        "Index_comment",
-        "Visible",
-        "Expression",
-    ]));
-    for index in &found.indexes {
-        for (i, part) in index.parts.iter().enumerate() {
-            let column = found
-                .columns
-                .iter()
-                .find(|c| Some(&c.name) == part.column.as_ref());
-            set.push(vec![
-                some(&found.name),
-                some(if index.unique { "0" } else { "1" }),
-                some(&index.name),
-                some((i + 1).to_string()),
-                part.column.clone(),
-                some(if part.descending { "D" } else { "A" }),
-                some("0"),
-                part.prefix.map(|n| n.to_string()),
-                None,
-                some(if column.is_some_and(|c| c.nullable) {
-                    "YES"
-                } else {
-                    ""
-                }),
-                some(&index.kind),
-                some(""),
-                some(&index.comment),
-                some(if index.visible { "YES" } else { "NO" }),
-                part.expression.clone(),
-            ]);
-        }
     }
     filter.apply(env, set)
 }

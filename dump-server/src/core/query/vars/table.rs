@@ -192,6 +192,7 @@ pub(super) static VARIABLES: &[Variable] = &[
     variable("system_time_zone", Text, Global, Static("UTC")),
     variable("table_definition_cache", Uint, Global, Static("2000")),
     variable("table_open_cache", Uint, Global, Static("4000")),
+    variable("terminology_use_previous", Text, Both, Static("NONE")),
     variable("thread_cache_size", Uint, Global, Static("9")),
     variable("thread_handling", Text, Global, Static("one-thread-per-connection")),
     variable("thread_stack", Uint, Global, Static("1048576")),
