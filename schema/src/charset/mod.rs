@@ -162,6 +162,8 @@ pub struct Transcoder {
     to: Coding,
     /// Bytes below 0x80 mean the same in both.
     ascii: bool,
+    /// What stands before and behind such a byte in the other set, where that has wider units.
+    wide: Option<(&'static [u8], &'static [u8])>,
 }
 
 /// Why a text cannot be converted.
@@ -182,7 +184,17 @@ impl Transcoder {
     pub fn new(from: Charset, to: Charset) -> Option<Self> {
         let (from, to) = (Coding::of(from)?, Coding::of(to)?);
         let ascii = from.has_ascii() && to.has_ascii();
-        Some(Self { from, to, ascii })
+        let wide: (&[u8], &[u8]) = match to {
+            Coding::Utf16 { little: true } => (&[], &[0]),
+            Coding::Utf32 => (&[0, 0, 0], &[]),
+            _ => (&[0], &[]),
+        };
+        Some(Self {
+            from,
+            to,
+            ascii,
+            wide: (from.has_ascii() && !to.has_ascii()).then_some(wide),
+        })
     }
 
     /// Appends `bytes` in the other character set.
@@ -195,13 +207,28 @@ impl Transcoder {
             return Ok(());
         }
         let mut rest = bytes;
-        if self.ascii {
-            let n = rest.iter().take_while(|b| b.is_ascii()).count();
-            let (head, tail) = rest.split_at_checked(n).unwrap_or((rest, &[]));
-            out.extend_from_slice(head);
-            rest = tail;
-        }
         while !rest.is_empty() {
+            if self.ascii {
+                let n = rest.iter().position(|b| !b.is_ascii());
+                let (head, tail) = rest.split_at(n.unwrap_or(rest.len()));
+                out.extend_from_slice(head);
+                rest = tail;
+                if rest.is_empty() {
+                    break;
+                }
+            } else if let Some((before, behind)) = self.wide {
+                let n = rest.iter().position(|b| !b.is_ascii());
+                let (head, tail) = rest.split_at(n.unwrap_or(rest.len()));
+                for b in head {
+                    out.extend_from_slice(before);
+                    out.push(*b);
+                    out.extend_from_slice(behind);
+                }
+                rest = tail;
+                if rest.is_empty() {
+                    break;
+                }
+            }
             let (c, len) = decode(self.from, rest).ok_or(TranscodeError::Malformed)?;
             encode(self.to, c, out).ok_or(TranscodeError::NoSuchCharacter(c as u32))?;
             rest = rest.get(len..).unwrap_or(&[]);
@@ -391,6 +418,21 @@ mod tests {
             convert("utf8mb4", "utf16", "a😀".as_bytes()).unwrap(),
             b"\0a\xd8\x3d\xde\0"
         );
+        for (set, want) in [
+            ("utf16", "\0G\0r\0\u{fc}\0."),
+            ("ucs2", "\0G\0r\0\u{fc}\0."),
+            ("utf16le", "G\0r\0\u{fc}\0.\0"),
+            ("utf32", "\0\0\0G\0\0\0r\0\0\0\u{fc}\0\0\0."),
+        ] {
+            // As latin1, so that the ü is one byte.
+            let want: Vec<u8> = want.chars().map(|c| c as u8).collect();
+            assert_eq!(convert("latin1", set, b"Gr\xfc.").unwrap(), want, "{set}");
+            assert_eq!(
+                convert("utf8mb4", set, "Grü.".as_bytes()).unwrap(),
+                want,
+                "{set}"
+            );
+        }
         assert_eq!(
             convert("utf16le", "utf32", b"a\0\x3d\xd8\0\xde").unwrap(),
             b"\0\0\0a\0\x01\xf6\0"

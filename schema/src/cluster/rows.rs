@@ -150,12 +150,15 @@ impl ClusterSchema {
                 filled_as_added(&mut to, &self.pending.columns_to_come(who, logical));
                 let renamed = self.pending.renamed_columns(who);
                 let physical = || format!("{}.{} on node {}", who.schema, who.table, who.node);
-                let plan =
-                    Plan::new(&from, &to, &renamed).map_err(|problem| RowsProblem::Shape {
-                        physical: physical(),
-                        logical: format!("{}.{}", logical.0, logical.1),
-                        problem,
-                    })?;
+                let default = |column: &Column, own: Option<&str>| {
+                    own_default(column, own.map(|name| known?.column(name)), table)
+                };
+                let plan = Plan::with_defaults(&from, &to, &renamed, &default);
+                let plan = plan.map_err(|problem| RowsProblem::Shape {
+                    physical: physical(),
+                    logical: format!("{}.{}", logical.0, logical.1),
+                    problem,
+                })?;
                 let cut = plan.as_ref().map(Plan::cut_columns).unwrap_or_default();
                 if let Some((column, statement)) = self.lost_column(who, &from.columns, cut) {
                     return Err(RowsProblem::ValuesWouldBeLost {
@@ -180,6 +183,22 @@ impl ClusterSchema {
             }
         }
     }
+}
+
+/// The column with the default that it has on its node, where that is not the one of the logical table. `own` is what the node has:
+/// `None` when it does not have the column yet; `column` then has the default that it will get.
+fn own_default(column: &Column, own: Option<Option<&Column>>, logical: &Table) -> Option<Column> {
+    let here = match own {
+        None => column,
+        // Nothing is known of the node's table.
+        Some(own) => own?,
+    };
+    let there = logical.column(&column.name)?;
+    let of = |c: &Column| c.default.clone().filter(|d| *d != DefaultValue::Null);
+    (of(here) != of(there) && !here.auto_increment).then(|| Column {
+        default: here.default.clone(),
+        ..column.clone()
+    })
 }
 
 /// What a part's rows will have in a column that it does not have yet is the default with which it is added, though the logical

@@ -193,6 +193,7 @@ impl Convert {
     }
 
     /// Appends the value that `bytes` is in the other column.
+    #[inline]
     pub(super) fn put(&self, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), ValueError> {
         use ValueError::{Malformed, NotListed, OutOfRange};
         match self {
@@ -284,16 +285,28 @@ fn same_meaning(from: &Column, to: &Column) -> bool {
     }
 }
 
+#[inline]
 fn read_le(bytes: &[u8]) -> u64 {
-    bytes
-        .iter()
-        .rev()
-        .fold(0, |acc, b| acc << 8 | u64::from(*b))
+    // A length that is known at compile time makes one load of each.
+    match *bytes {
+        [a] => u64::from(a),
+        [a, b] => u64::from(u16::from_le_bytes([a, b])),
+        [a, b, c] => u64::from(u32::from_le_bytes([a, b, c, 0])),
+        [a, b, c, d] => u64::from(u32::from_le_bytes([a, b, c, d])),
+        [a, b, c, d, e, f, g, h] => u64::from_le_bytes([a, b, c, d, e, f, g, h]),
+        _ => bytes
+            .iter()
+            .rev()
+            .fold(0, |acc, b| acc << 8 | u64::from(*b)),
+    }
 }
 
+#[inline]
 fn put_le(value: u64, len: u8, out: &mut Vec<u8>) {
-    let bytes = value.to_le_bytes();
-    out.extend_from_slice(bytes.get(..usize::from(len)).unwrap_or(&bytes));
+    // Eight bytes at once are cheaper than a number that is not known.
+    let end = out.len() + usize::from(len.min(8));
+    out.extend_from_slice(&value.to_le_bytes());
+    out.truncate(end);
 }
 
 #[inline]

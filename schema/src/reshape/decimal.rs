@@ -9,7 +9,25 @@ const WHOLE: usize = 8;
 /// Groups of the fraction: 30 digits.
 const FRACTION: usize = 4;
 
+/// Numbers above those of so many digits.
+const POWERS: [u32; 10] = {
+    let mut powers = [1; 10];
+    let mut at = 1;
+    while at < powers.len() {
+        powers[at] = 10 * powers[at - 1];
+        at += 1;
+    }
+    powers
+};
+
+/// 10 to this power, of at most nine.
+#[inline]
+fn power(digits: usize) -> u32 {
+    POWERS.get(digits).copied().unwrap_or(u32::MAX)
+}
+
 /// Bytes of n digits.
+#[inline]
 fn part_len(digits: usize) -> usize {
     digits / 9 * 4 + (digits % 9).div_ceil(2)
 }
@@ -33,10 +51,14 @@ pub(super) struct Number {
 fn group(bytes: &mut &[u8], digits: usize, mask: u8) -> Option<u32> {
     let (head, tail) = bytes.split_at_checked(part_len(digits))?;
     *bytes = tail;
-    let value = head
-        .iter()
-        .fold(0_u32, |acc, b| acc << 8 | u32::from(b ^ mask));
-    (value < 10_u32.pow(digits as u32)).then_some(value)
+    let value = match *head {
+        [a] => u32::from(a ^ mask),
+        [a, b] => u32::from_be_bytes([0, 0, a ^ mask, b ^ mask]),
+        [a, b, c] => u32::from_be_bytes([0, a ^ mask, b ^ mask, c ^ mask]),
+        [a, b, c, d] => u32::from_be_bytes([a ^ mask, b ^ mask, c ^ mask, d ^ mask]),
+        _ => 0,
+    };
+    (value < power(digits)).then_some(value)
 }
 
 #[inline]
@@ -83,7 +105,7 @@ pub(super) fn read(bytes: &[u8], precision: u8, scale: u8) -> Option<Number> {
     for at in 0..scale.div_ceil(9) {
         let digits = (scale - at * 9).min(9);
         let value = group(&mut rest, digits, mask)?;
-        *number.fraction.get_mut(at)? = value * 10_u32.pow(9 - digits as u32);
+        *number.fraction.get_mut(at)? = value * power(9 - digits);
     }
     Some(number)
 }
@@ -116,7 +138,7 @@ fn put_parts(number: &Number, whole: usize, scale: usize, out: &mut Vec<u8>) -> 
             9
         };
         let value = number.whole.get(at).copied().unwrap_or(0);
-        if value >= 10_u32.pow(digits as u32) {
+        if value >= power(digits) {
             return None;
         }
         put_group(value, digits, mask, out);
@@ -132,7 +154,7 @@ fn put_parts(number: &Number, whole: usize, scale: usize, out: &mut Vec<u8>) -> 
     for at in 0..scale.div_ceil(9) {
         let digits = (scale - at * 9).min(9);
         let value = number.fraction.get(at).copied().unwrap_or(0);
-        let unit = 10_u32.pow(9 - digits as u32);
+        let unit = power(9 - digits);
         if value % unit != 0 {
             return None;
         }

@@ -8,6 +8,7 @@ mod convert;
 mod decimal;
 mod fill;
 mod holds;
+mod image;
 mod layout;
 mod plan;
 mod rows;

@@ -5,6 +5,7 @@
 
 use super::convert::{Convert, Width};
 use super::fill::Fill;
+use super::image::{Image, Role};
 use super::layout::{Layout, wire};
 use crate::table::{Column, DataType, same_name};
 
@@ -47,6 +48,18 @@ pub(super) struct Step {
     pub(super) source: Source,
     pub(super) nullable: bool,
     pub(super) json: bool,
+    /// What an insert that does not name the column gives it on the node, where that is not what it gives it downstream.
+    pub(super) omitted: Option<Fill>,
+}
+
+impl Step {
+    /// What is written without a value of the node.
+    pub(super) fn filling(&self) -> Option<&Fill> {
+        match &self.source {
+            Source::Fill(fill) => Some(fill),
+            Source::Column(..) => self.omitted.as_ref(),
+        }
+    }
 }
 
 /// How rows become rows of the logical table. Made once for a pair of layouts, used for all their events.
@@ -59,6 +72,8 @@ pub struct Plan {
     /// Whether the rows can be copied whole; the table map cannot.
     pub(super) same_rows: bool,
     pub(super) has_key: bool,
+    /// What becomes of full images: of inserts, before and after a change.
+    pub(super) full: [Image; 3],
     to: Layout,
     cut: Vec<String>,
 }
@@ -75,6 +90,21 @@ impl Plan {
         to: &Layout,
         renamed: &[(String, String)],
     ) -> Result<Option<Self>, PlanError> {
+        Self::with_defaults(from, to, renamed, &|_, _| None)
+    }
+
+    /// The same for a part whose defaults are others than those of the logical table. `default` is asked for each column of `to`,
+    /// with the name that the node has for it, if it has the column: it answers the column with the default that it has, or will
+    /// get, on the node. Only inserts whose images are not full need to know.
+    ///
+    /// # Errors
+    /// As for [`Self::new`].
+    pub fn with_defaults(
+        from: &Layout,
+        to: &Layout,
+        renamed: &[(String, String)],
+        default: &dyn Fn(&Column, Option<&str>) -> Option<Column>,
+    ) -> Result<Option<Self>, PlanError> {
         let mut target = to.clone();
         target.full = from.full;
         let mut used = vec![false; from.columns.len()];
@@ -84,7 +114,13 @@ impl Plan {
             if let Some(place) = source.and_then(|s| used.get_mut(s)) {
                 *place = true;
             }
-            steps.push(step(from, source, column)?);
+            let own = source.and_then(|at| from.columns.get(at));
+            let omitted = default(column, own.map(|c| c.name.as_str()));
+            let omitted = omitted.map(|column| Fill::of(&column));
+            steps.push(Step {
+                omitted: omitted.filter(|fill| *fill != Fill::Computed),
+                ..step(from, source, column)?
+            });
             let in_key = to.primary_key.iter().any(|(c, _)| *c as usize == at);
             if in_key && source.is_none() {
                 let column = column.name.clone();
@@ -92,6 +128,7 @@ impl Plan {
             }
         }
         let same_rows = from.columns.len() == steps.len()
+            && steps.iter().all(|s| s.omitted.is_none())
             && (steps.iter().enumerate())
                 .all(|(at, s)| s.source == Source::Column(at, Convert::Copy))
             && (from.columns.iter().zip(&target.columns)).all(|(a, b)| b.nullable || !a.nullable);
@@ -109,12 +146,18 @@ impl Plan {
             .zip(&from.columns)
             .filter(|(_, c)| c.data_type == DataType::Json);
         let cut = from.columns.iter().zip(&used).filter(|(_, used)| !**used);
+        let widths: Vec<Width> = from.columns.iter().map(Width::of).collect();
+        let has_key = !target.primary_key.is_empty();
+        let bits = vec![0xff; widths.len().div_ceil(8)];
+        let full = [Role::Insert, Role::Before, Role::After]
+            .map(|role| Image::new(&widths, &steps, has_key, &bits, role));
         Ok(Some(Self {
-            widths: from.columns.iter().map(Width::of).collect(),
+            widths,
             json: json.map(|(at, _)| at).collect(),
             steps,
             same_rows,
-            has_key: !target.primary_key.is_empty(),
+            has_key,
+            full,
             cut: cut.map(|(c, _)| c.name.clone()).collect(),
             to: target,
         }))
@@ -130,6 +173,11 @@ impl Plan {
     #[must_use]
     pub fn cut_columns(&self) -> &[String] {
         &self.cut
+    }
+
+    pub(super) fn name_of(&self, step: u32) -> String {
+        let step = self.steps.get(step as usize);
+        step.map(|s| s.name.clone()).unwrap_or_default()
     }
 
     pub(super) fn column(&self, name: &str) -> Option<&DataType> {
@@ -164,6 +212,7 @@ fn step(from: &Layout, source: Option<usize>, column: &Column) -> Result<Step, P
         source,
         nullable: column.nullable,
         json: column.data_type == DataType::Json,
+        omitted: None,
     })
 }
 

@@ -3,11 +3,14 @@
 //! In: a [`Plan`] and the body of a rows event. Out: the body of the event to write. Images keep their form: what an image
 //! did not have (`MINIMAL`, `NOBLOB`) the new one does not have either.
 
+use std::borrow::Cow;
+
 use tributary_binlog::{EventError, EventType, RowsHeader};
 
-use super::convert::{Convert, ValueError, Width};
+use super::convert::{ValueError, Width};
 use super::fill::Fill;
-use super::plan::{Plan, Source, Step};
+use super::image::{Image, Op, Role, bit, is_filled, set_bit};
+use super::plan::{Plan, Source};
 use super::temporal;
 
 /// Why a row cannot be carried over.
@@ -59,57 +62,8 @@ pub enum ReshapeError {
 /// Memory that is used again for each event.
 #[derive(Clone, Debug, Default)]
 pub struct Scratch {
-    /// For each column of the node's image: where its bytes are, with their length in front; `NULL_AT` for a NULL.
-    ranges: Vec<(u32, u32)>,
-    images: [Image; 2],
-}
-
-/// What stands for the place of a NULL; no event is that long.
-const NULL_AT: (u32, u32) = (u32::MAX, u32::MAX);
-
-/// The columns of the images of one event, old and new.
-#[derive(Clone, Debug, Default)]
-struct Image {
-    /// Places of the columns that are there.
-    old: Vec<u16>,
-    /// Places of the steps that are.
-    new: Vec<u16>,
-}
-
-impl Image {
-    fn set(&mut self, plan: &Plan, old: &[u8], new: &[u8]) {
-        let places = |n: usize| 0..u16::try_from(n).unwrap_or(u16::MAX);
-        self.old.clear();
-        self.old
-            .extend(places(plan.widths.len()).filter(|at| bit(old, usize::from(*at))));
-        self.new.clear();
-        self.new
-            .extend(places(plan.steps.len()).filter(|at| bit(new, usize::from(*at))));
-    }
-}
-
-/// Which image of which kind of event.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Role {
-    Insert,
-    Before,
-    After,
-}
-
-/// A reader over the rows.
-struct Rest<'a> {
-    bytes: &'a [u8],
-    at: usize,
-}
-
-impl<'a> Rest<'a> {
-    #[inline]
-    fn take(&mut self, n: usize) -> Option<&'a [u8]> {
-        let end = self.at.checked_add(n)?;
-        let slice = self.bytes.get(self.at..end)?;
-        self.at = end;
-        Some(slice)
-    }
+    /// Where the values of an image begin, and behind them where the last one ends.
+    bounds: Vec<u32>,
 }
 
 impl Plan {
@@ -134,15 +88,16 @@ impl Plan {
         }
         let insert = matches!(event_type, EventType::WRITE_ROWS | EventType::WRITE_ROWS_V1);
         let first = if insert { Role::Insert } else { Role::Before };
-        let before = self.present(header.columns_before, first);
+        let before = self.image(header.columns_before, first);
         let after = header
             .columns_after
-            .map(|bits| self.present(bits, Role::After));
+            .map(|bits| (bits, self.image(bits, Role::After)));
+        let after_bits = after.as_ref().map(|(bits, image)| image.bits(bits));
         RowsHeader {
             table_id,
             n_columns: self.steps.len() as u64,
-            columns_before: &before,
-            columns_after: after.as_deref(),
+            columns_before: before.bits(header.columns_before),
+            columns_after: after_bits,
             rows: &[],
             ..header
         }
@@ -152,72 +107,64 @@ impl Plan {
             return Ok(());
         }
         out.reserve(header.rows.len() + header.rows.len() / 4);
-        let [mut one, mut two] = std::mem::take(&mut scratch.images);
-        one.set(self, header.columns_before, &before);
-        if let (Some(old), Some(new)) = (header.columns_after, &after) {
-            two.set(self, old, new);
-        }
         let mut run = Run {
             plan: self,
-            ranges: &mut scratch.ranges,
+            bounds: &mut scratch.bounds,
             timestamp,
             out,
         };
         let partial = event_type == EventType::PARTIAL_UPDATE_ROWS;
-        let after = after.is_some().then_some((&two, partial));
-        let done = run.rows(header.rows, (&one, first), after);
-        scratch.images = [one, two];
-        done
+        let after = after.as_ref().map(|(_, image)| (&**image, partial));
+        run.rows(header.rows, (&before, first), after)
     }
 
-    /// The columns of the new image.
-    fn present(&self, bits: &[u8], role: Role) -> Vec<u8> {
-        let full = (0..self.widths.len()).all(|at| bit(bits, at));
-        let out = self.columns(bits, role, full);
-        if role == Role::Insert && out.iter().all(|byte| *byte == 0) {
-            // Only columns that the logical table does not have were given a value. A row without any has no bytes; its defaults
-            // are what the others get in any case.
-            return self.columns(bits, role, true);
+    /// What becomes of images with these columns.
+    fn image(&self, bits: &[u8], role: Role) -> Cow<'_, Image> {
+        if (0..self.widths.len()).all(|at| bit(bits, at)) {
+            let [insert, before, after] = &self.full;
+            return Cow::Borrowed(match role {
+                Role::Insert => insert,
+                Role::Before => before,
+                Role::After => after,
+            });
         }
-        out
+        Cow::Owned(Image::new(
+            &self.widths,
+            &self.steps,
+            self.has_key,
+            bits,
+            role,
+        ))
     }
+}
 
-    fn columns(&self, bits: &[u8], role: Role, full: bool) -> Vec<u8> {
-        let mut out = vec![0; self.steps.len().div_ceil(8)];
-        for (at, step) in self.steps.iter().enumerate() {
-            let there = match &step.source {
-                Source::Column(from, _) => bit(bits, *from),
-                Source::Fill(fill) => full && self.is_filled(fill, role),
-            };
-            if let Some(byte) = out.get_mut(at / 8).filter(|_| there) {
-                *byte |= 1 << (at % 8);
-            }
-        }
+impl Image {
+    /// The bitmap of the columns that the new image has; `old` is that of the node's.
+    fn bits(&self, old: &[u8]) -> &[u8] {
         // Where images are always full, the server sets the bits behind the last column, too.
-        let behind = bits.last().is_some_and(|b| *b == 0xff);
-        if behind && (0..self.steps.len()).all(|at| bit(&out, at)) {
-            out.fill(0xff);
+        let behind = old.last().is_some_and(|b| *b == 0xff);
+        if behind && self.whole {
+            &self.all
+        } else {
+            &self.present
         }
-        out
     }
 
-    /// Whether a column without a source is in a full image. Before images are compared by replicas when there is no key, and
-    /// what a node does not have, it does not know.
-    fn is_filled(&self, fill: &Fill, role: Role) -> bool {
-        match (fill, role) {
-            (Fill::Computed, _) => false,
-            (_, Role::Insert) => true,
-            (Fill::Null | Fill::Bytes(_), Role::Before) => self.has_key,
-            (Fill::Null | Fill::Bytes(_), Role::After) => true,
-            (Fill::Now | Fill::Unknown, _) => false,
-        }
+    /// Whether one of the columns is NULL. What stands behind the last bit says nothing.
+    #[inline]
+    fn has_nulls(&self, nulls: &[u8]) -> bool {
+        let Some((last, others)) = nulls.split_last() else {
+            return false;
+        };
+        let spare = 8 * nulls.len() - self.widths.len();
+        last & (0xff >> spare) != 0 || others.iter().any(|b| *b != 0)
     }
 }
 
 /// One event being written.
 struct Run<'a> {
     plan: &'a Plan,
-    ranges: &'a mut Vec<(u32, u32)>,
+    bounds: &'a mut Vec<u32>,
     timestamp: u32,
     out: &'a mut Vec<u8>,
 }
@@ -229,20 +176,15 @@ impl Run<'_> {
         (before, role): (&Image, Role),
         after: Option<(&Image, bool)>,
     ) -> Result<(), ReshapeError> {
-        let mut rest = Rest { bytes: rows, at: 0 };
-        while rest.at < rows.len() {
-            let (start, written) = (rest.at, self.out.len());
-            self.image(&mut rest, before, role, None)?;
+        let mut at = 0;
+        while at < rows.len() {
+            let (start, written) = (at, self.out.len());
+            at = self.image(rows, at, before, role, false)?;
             if let Some((after, partial)) = after {
-                let partial = if partial {
-                    Some(self.options(&mut rest)?)
-                } else {
-                    None
-                };
-                self.image(&mut rest, after, Role::After, partial)?;
+                at = self.image(rows, at, after, Role::After, partial)?;
             }
             // A row without bytes would be repeated for ever.
-            if rest.at == start {
+            if at == start {
                 return Err(ReshapeError::Malformed);
             }
             if self.out.len() == written {
@@ -252,69 +194,93 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Reads what stands before the after image of a partial update: which JSON columns hold differences.
-    fn options(&self, rest: &mut Rest<'_>) -> Result<Vec<u8>, ReshapeError> {
-        let malformed = ReshapeError::Malformed;
-        let options = *rest
-            .take(1)
-            .and_then(<[u8]>::first)
-            .ok_or(malformed.clone())?;
-        match options {
-            0 => Ok(Vec::new()),
-            1 => {
-                let bits = rest
-                    .take(self.plan.json.len().div_ceil(8))
-                    .ok_or(malformed)?;
-                Ok(bits.to_vec())
-            }
-            _ => Err(malformed),
-        }
-    }
-
-    /// One image.
+    /// One image, at `at` of the rows. Returns where it ends.
     fn image(
         &mut self,
-        rest: &mut Rest<'_>,
+        rows: &[u8],
+        mut at: usize,
         image: &Image,
         role: Role,
-        partial: Option<Vec<u8>>,
-    ) -> Result<(), ReshapeError> {
-        self.read(rest, &image.old).ok_or(ReshapeError::Malformed)?;
-        if let Some(partial) = partial {
-            self.put_options(&partial)?;
+        partial: bool,
+    ) -> Result<usize, ReshapeError> {
+        if partial {
+            at = self.options(rows, at).ok_or(ReshapeError::Malformed)??;
         }
-        let plan = self.plan;
+        let nulls_end = at + image.widths.len().div_ceil(8);
+        let nulls = rows.get(at..nulls_end).ok_or(ReshapeError::Malformed)?;
+        let nulls = if image.has_nulls(nulls) { nulls } else { &[] };
+        let end = find(rows, nulls_end, nulls, &image.widths, self.bounds);
+        let end = end.ok_or(ReshapeError::Malformed)?;
         let nulls_at = self.out.len();
-        self.out.resize(nulls_at + image.new.len().div_ceil(8), 0);
-        for (n, at) in image.new.iter().enumerate() {
-            let Some(step) = plan.steps.get(usize::from(*at)) else {
-                continue;
-            };
-            if self.value(rest.bytes, step, role)?
-                && let Some(byte) = self.out.get_mut(nulls_at + n / 8)
-            {
-                *byte |= 1 << (n % 8);
+        self.out.extend_from_slice(&image.nulls);
+        if !nulls.is_empty() {
+            self.put_nulls(nulls, nulls_at, image)?;
+        }
+        for op in &image.ops {
+            self.op(op, rows, nulls, role)?;
+        }
+        Ok(end)
+    }
+
+    fn put_nulls(&mut self, nulls: &[u8], at: usize, image: &Image) -> Result<(), ReshapeError> {
+        let plan = self.plan;
+        let bits = self.out.get_mut(at..).unwrap_or(&mut []);
+        for pair in image.pairs.iter().filter(|p| bit(nulls, p.old as usize)) {
+            if !pair.nullable {
+                let column = plan.name_of(pair.step);
+                return Err(ReshapeError::Null { column });
+            }
+            set_bit(bits, pair.new as usize);
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn op(&mut self, op: &Op, rows: &[u8], nulls: &[u8], role: Role) -> Result<(), ReshapeError> {
+        match op {
+            Op::Copy { first, end } => self.out.extend_from_slice(self.bytes(rows, *first, *end)),
+            Op::Bytes(bytes) => self.out.extend_from_slice(bytes),
+            Op::Fill(step) => return self.fill(*step, role),
+            Op::Convert {
+                column,
+                counted,
+                step,
+                convert,
+            } => {
+                if !nulls.is_empty() && bit(nulls, *column as usize) {
+                    return Ok(());
+                }
+                let bytes = self.bytes(rows, *column, *column + 1);
+                let value = bytes.get(usize::from(*counted)..).unwrap_or(&[]);
+                if let Err(error) = convert.put(value, self.out) {
+                    let column = self.plan.name_of(*step);
+                    return Err(ReshapeError::Value { column, error });
+                }
             }
         }
         Ok(())
     }
 
-    /// Finds the columns of an image.
-    fn read(&mut self, rest: &mut Rest<'_>, columns: &[u16]) -> Option<()> {
-        let nulls = rest.take(columns.len().div_ceil(8))?;
-        self.ranges.resize(self.plan.widths.len(), (0, 0));
-        for (n, at) in columns.iter().enumerate() {
-            let at = usize::from(*at);
-            let range = if bit(nulls, n) {
-                NULL_AT
-            } else {
-                let start = rest.at;
-                skip(rest, *self.plan.widths.get(at)?)?;
-                (u32::try_from(start).ok()?, u32::try_from(rest.at).ok()?)
-            };
-            *self.ranges.get_mut(at)? = range;
+    /// The bytes of columns of the image.
+    #[inline]
+    fn bytes<'r>(&self, rows: &'r [u8], first: u32, end: u32) -> &'r [u8] {
+        let bound = |at: u32| self.bounds.get(at as usize).map(|b| *b as usize);
+        match (bound(first), bound(end)) {
+            (Some(first), Some(end)) => rows.get(first..end).unwrap_or(&[]),
+            _ => &[],
         }
-        Some(())
+    }
+
+    /// Reads and writes what stands before the after image of a partial update: which JSON columns hold differences. `None` when
+    /// it is malformed.
+    fn options(&mut self, rows: &[u8], at: usize) -> Option<Result<usize, ReshapeError>> {
+        let (json, at) = (self.plan.json.len().div_ceil(8), at + 1);
+        let (partial, at) = match *rows.get(at - 1)? {
+            0 => (&[][..], at),
+            1 => (rows.get(at..at + json)?, at + json),
+            _ => return None,
+        };
+        Some(self.put_options(partial).map(|()| at))
     }
 
     /// Which JSON columns of the new image hold differences.
@@ -332,8 +298,8 @@ impl Run<'_> {
                 let column = step.name.clone();
                 return Err(ReshapeError::PartialJson { column });
             }
-            if let Some(byte) = bits.get_mut(n / 8).filter(|_| partial) {
-                *byte |= 1 << (n % 8);
+            if partial {
+                set_bit(&mut bits, n);
             }
             n += usize::from(step.json);
         }
@@ -346,75 +312,64 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Writes a value; true when it is NULL.
-    #[inline]
-    fn value(&mut self, rows: &[u8], step: &Step, role: Role) -> Result<bool, ReshapeError> {
-        let (from, convert) = match &step.source {
-            Source::Column(from, convert) => (*from, convert),
-            Source::Fill(fill) => return self.fill(step, fill, role),
+    /// A value that no row of the node holds and that is not always the same.
+    fn fill(&mut self, step: u32, role: Role) -> Result<(), ReshapeError> {
+        let plan = self.plan;
+        let Some(step) = plan.steps.get(step as usize) else {
+            return Ok(());
         };
-        let range = self.ranges.get(from).copied().unwrap_or(NULL_AT);
-        if range == NULL_AT {
-            if !step.nullable {
-                let column = step.name.clone();
-                return Err(ReshapeError::Null { column });
-            }
-            return Ok(true);
+        debug_assert!(
+            (step.filling()).is_some_and(|fill| is_filled(fill, role, plan.has_key)),
+            "told by the same rule"
+        );
+        if step.filling() != Some(&Fill::Now) {
+            let column = step.name.clone();
+            return Err(ReshapeError::NoDefault { column });
         }
-        let bytes = rows.get(range.0 as usize..range.1 as usize).unwrap_or(&[]);
-        if *convert == Convert::Copy {
-            self.out.extend_from_slice(bytes);
-            return Ok(false);
-        }
-        // The length in front is not part of the value.
-        let value = match self.plan.widths.get(from) {
-            Some(Width::Counted(n)) => bytes.get(usize::from(*n)..).unwrap_or(&[]),
-            _ => bytes,
-        };
-        match convert.put(value, self.out) {
-            Ok(()) => Ok(false),
-            Err(error) => Err(ReshapeError::Value {
-                column: step.name.clone(),
-                error,
-            }),
-        }
-    }
-
-    fn fill(&mut self, step: &Step, fill: &Fill, role: Role) -> Result<bool, ReshapeError> {
-        debug_assert!(self.plan.is_filled(fill, role), "told by the same rule");
-        match fill {
-            Fill::Null => return Ok(true),
-            Fill::Bytes(bytes) => self.out.extend_from_slice(bytes),
-            Fill::Now => {
-                let column = self.plan.column(&step.name);
-                let now = column.and_then(|t| temporal::now(t, self.timestamp));
-                self.out.extend_from_slice(&now.unwrap_or_default());
-            }
-            Fill::Computed | Fill::Unknown => {
-                let column = step.name.clone();
-                return Err(ReshapeError::NoDefault { column });
-            }
-        }
-        Ok(false)
+        let column = plan.column(&step.name);
+        let now = column.and_then(|t| temporal::now(t, self.timestamp));
+        self.out.extend_from_slice(&now.unwrap_or_default());
+        Ok(())
     }
 }
 
+/// Where the columns of an image lie that begins at `at`; `nulls` is empty when none is NULL. Returns where the image ends.
 #[inline]
-fn skip(rest: &mut Rest<'_>, width: Width) -> Option<()> {
-    let len = match width {
-        Width::Fixed(n) => n as usize,
-        Width::Counted(n) => {
-            let bytes = rest.take(usize::from(n))?;
-            bytes
-                .iter()
-                .rev()
-                .fold(0_usize, |acc, b| acc << 8 | usize::from(*b))
+fn find(
+    rows: &[u8],
+    at: usize,
+    nulls: &[u8],
+    widths: &[Width],
+    bounds: &mut Vec<u32>,
+) -> Option<usize> {
+    let mut at = at as u64;
+    bounds.resize(widths.len() + 1, 0);
+    for (n, (width, bound)) in widths.iter().zip(bounds.iter_mut()).enumerate() {
+        *bound = at as u32;
+        if !nulls.is_empty() && bit(nulls, n) {
+            continue;
         }
-    };
-    rest.take(len).map(|_| ())
+        at += match width {
+            Width::Fixed(len) => u64::from(*len),
+            Width::Counted(len) => u64::from(*len) + length(rows, at as usize, *len)?,
+        };
+    }
+    *bounds.last_mut()? = at as u32;
+    // No event is as long as what does not fit into the numbers.
+    (at <= rows.len() as u64 && at <= u64::from(u32::MAX)).then_some(at as usize)
 }
 
+/// The length in front of a value.
 #[inline]
-fn bit(bits: &[u8], at: usize) -> bool {
-    bits.get(at / 8).is_some_and(|b| b >> (at % 8) & 1 == 1)
+fn length(rows: &[u8], at: usize, len: u8) -> Option<u64> {
+    let bytes = rows.get(at..)?;
+    Some(match len {
+        1 => u64::from(*bytes.first()?),
+        2 => u64::from(u16::from_le_bytes(*bytes.first_chunk()?)),
+        3 => {
+            let [a, b, c] = *bytes.first_chunk()?;
+            u64::from(u32::from_le_bytes([a, b, c, 0]))
+        }
+        _ => u64::from(u32::from_le_bytes(*bytes.first_chunk()?)),
+    })
 }

@@ -19,18 +19,32 @@ fn unit(fsp: u8) -> u32 {
     }
 }
 
+#[inline]
 fn read_be(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0, |acc, b| acc << 8 | u64::from(*b))
+    match *bytes {
+        [] => 0,
+        [a] => u64::from(a),
+        [a, b] => u64::from(u16::from_be_bytes([a, b])),
+        [a, b, c] => u64::from(u32::from_be_bytes([0, a, b, c])),
+        _ => bytes.iter().fold(0, |acc, b| acc << 8 | u64::from(*b)),
+    }
 }
 
+#[inline]
 fn put_be(value: u64, len: usize, out: &mut Vec<u8>) {
-    let bytes = value.to_be_bytes();
-    out.extend_from_slice(bytes.get(8 - len.min(8)..).unwrap_or(&[]));
+    let len = len.min(8);
+    let end = out.len() + len;
+    // Eight bytes at once are cheaper than a number that is not known.
+    let bytes = value.checked_shl(64 - 8 * len as u32).unwrap_or(0);
+    out.extend_from_slice(&bytes.to_be_bytes());
+    out.truncate(end);
 }
 
 /// Whether `fsp` digits hold the microseconds.
 fn fits(micros: u64, fsp: u8) -> bool {
-    micros.is_multiple_of(10_u64.pow(u32::from(6 - fsp.min(6))))
+    let unit = [1_000_000_u32, 100_000, 10_000, 1_000, 100, 10, 1];
+    let unit = unit.get(usize::from(fsp)).copied().unwrap_or(1);
+    fsp >= 6 || (micros as u32).is_multiple_of(unit)
 }
 
 /// A DATETIME (`whole` = 5) or TIMESTAMP (4) with another number of digits. `None` when digits would be lost.
