@@ -162,11 +162,12 @@ impl Pending {
         let shown: Vec<bool> = open.iter().map(|e| shown(e)).collect();
         let mut lacks: Vec<String> = Vec::new();
         for at in 0..open.len() {
+            // It is dropped or defined anew by a later one that the table has had.
             let gone_later = |c: &String| {
                 let later = open.iter().zip(&shown).skip(at + 1);
                 later
                     .filter(|(_, shown)| **shown)
-                    .any(|(e, _)| e.leaves.iter().any(|l| same_name(l, c)))
+                    .any(|(e, _)| e.touches(std::slice::from_ref(c)))
             };
             let e = &open[at];
             let present = e.leaves.iter().any(|c| table.column(c).is_some());
@@ -255,6 +256,13 @@ impl Pending {
         }
     }
 
+    /// Whether others have had a statement about one of these columns that `who` has not.
+    #[must_use]
+    pub fn lacks(&self, who: &Participant, columns: &[String]) -> bool {
+        let mut open = self.open.values();
+        open.any(|e| e.count(who) < e.most() && e.touches(columns))
+    }
+
     /// Columns that a physical table calls by their new names already, while the logical table has the old ones: (old, new).
     #[must_use]
     pub fn renamed_columns(&self, who: &Participant) -> Vec<(String, String)> {
@@ -264,8 +272,8 @@ impl Pending {
             .collect();
         had.sort_by_key(|e| e.number);
         let mut names = Vec::new();
-        for (from, to) in had.iter().flat_map(|e| &e.renamed) {
-            then_renamed(&mut names, from, to);
+        for entry in had {
+            then_renamed(&mut names, &entry.renamed);
         }
         names
     }
@@ -415,12 +423,19 @@ impl Pending {
     }
 }
 
-/// A further rename behind those in `names` (old, new): a column that has been renamed twice has one name in between.
-pub(crate) fn then_renamed(names: &mut Vec<(String, String)>, from: &str, to: &str) {
-    match names.iter_mut().find(|(_, new)| same_name(new, from)) {
-        Some((_, new)) => to.clone_into(new),
-        None => names.push((from.to_owned(), to.to_owned())),
+/// The renames of a further statement behind those in `names` (old, new): a column that has been renamed twice has one name in
+/// between. Those of one statement are done at once: two columns may exchange their names.
+pub(crate) fn then_renamed(names: &mut Vec<(String, String)>, renamed: &[(String, String)]) {
+    let mut fresh = Vec::new();
+    for (from, to) in renamed {
+        let known = names.iter().position(|(_, new)| same_name(new, from));
+        let first = match known {
+            Some(at) => names.swap_remove(at).0,
+            None => from.clone(),
+        };
+        fresh.push((first, to.clone()));
     }
+    names.append(&mut fresh);
 }
 
 impl Entry {

@@ -4,9 +4,9 @@
 //! that is so already, when it can be written, and with which names.
 
 use super::{ClusterSchema, Name};
-use crate::ddl::{AlterTable, Effect, Kind, Session, Statement, Unit};
+use crate::ddl::{AlterAction, AlterTable, Effect, Kind, Session, Statement, Unit};
 use crate::pending::{Participant, then_renamed};
-use crate::table::{Column, Table};
+use crate::table::{Column, KeyPart, KeyPartOf, Position, Table, same_name};
 
 /// Columns that a part calls otherwise, (there, downstream); `None` when it has given them other definitions, too.
 type Names = Option<Vec<(String, String)>>;
@@ -41,14 +41,11 @@ impl ClusterSchema {
             let Kind::AlterTable(alter) = &waiting.kind else {
                 continue;
             };
-            table = table.altered(alter).unwrap_or(table);
             // With another definition, too, the two would undo each other.
-            match (&mut names, alter.added_columns().is_empty()) {
-                (Some(names), true) => {
-                    for (from, to) in alter.renamed_columns() {
-                        then_renamed(names, &from, &to);
-                    }
-                }
+            let only_names = only_names(&table, alter);
+            table = table.altered(alter).unwrap_or(table);
+            match (&mut names, only_names) {
+                (Some(names), true) => then_renamed(names, &alter.renamed_columns()),
                 _ => names = None,
             }
         }
@@ -76,7 +73,14 @@ impl ClusterSchema {
         let Some(table) = self.logical_table(&unit.statement, alter) else {
             return unit;
         };
-        if table.altered(alter).is_ok() {
+        if self.would_be_undone(who, alter) {
+            unit.effect = Effect::Contract;
+            return unit;
+        }
+        if table
+            .altered(alter)
+            .is_ok_and(|t| has_key_columns(&t, alter))
+        {
             return unit;
         }
         let renamed = names.and_then(|names| same_with(&unit.statement, table, &ahead, &names));
@@ -85,6 +89,52 @@ impl ClusterSchema {
             None => unit.effect = Effect::Contract,
         }
         unit
+    }
+
+    /// Whether the part itself is behind the statement what it was before, while the logical table is further than the part: what
+    /// is no change of the part would take back what others have had.
+    pub(super) fn changes_nothing(&self, statement: &Statement, who: &Participant) -> bool {
+        let Kind::AlterTable(alter) = &statement.kind else {
+            return false;
+        };
+        let mut items = alter.items.iter();
+        let physical = self.nodes.get(&who.node);
+        let physical = physical.and_then(|n| n.catalog.table(&who.schema, &who.table, u64::MAX));
+        items.all(|item| matches!(item.action, AlterAction::ChangeColumn(..)))
+            && self.pending.lacks(who, &alter.touched_columns())
+            && physical.is_some_and(|table| table.altered(alter).is_ok_and(|new| new == *table))
+    }
+
+    /// Whether a statement that this part has had and downstream has not gives a column that is changed here another definition:
+    /// written behind this one, it would undo it.
+    fn would_be_undone(&self, who: &Participant, alter: &AlterTable) -> bool {
+        let mut defined: Vec<String> = Vec::new();
+        let mut converted = false;
+        for (schema, sql) in self.pending.ahead(who) {
+            let waiting = Statement::parse(sql, Session::in_schema(schema));
+            let Kind::AlterTable(waiting) = &waiting.kind else {
+                continue;
+            };
+            for (from, to) in waiting.renamed_columns() {
+                let names = defined.iter_mut().filter(|c| same_name(c, &from));
+                names.for_each(|c| c.clone_from(&to));
+            }
+            for item in &waiting.items {
+                match &item.action {
+                    AlterAction::ChangeColumn(_, def, _) => defined.push(def.column.name.clone()),
+                    AlterAction::Convert(..) => converted = true,
+                    _ => {}
+                }
+            }
+        }
+        let is_defined = |name: &String| converted || defined.iter().any(|c| same_name(c, name));
+        alter.items.iter().any(|item| match &item.action {
+            AlterAction::ChangeColumn(name, ..)
+            | AlterAction::ColumnDefault(name, _)
+            | AlterAction::ColumnVisibility(name, _) => is_defined(name),
+            AlterAction::Convert(..) => converted || !defined.is_empty(),
+            _ => false,
+        })
     }
 
     /// The statement that keeps values of a column from being carried over, and that column.
@@ -108,6 +158,38 @@ impl ClusterSchema {
         let (schema, table) = statement.resolve(&alter.name);
         (schema.to_owned(), table.to_owned())
     }
+}
+
+/// Whether the columns of all new keys are there.
+fn has_key_columns(table: &Table, alter: &AlterTable) -> bool {
+    let there = |part: &KeyPart| match &part.what {
+        KeyPartOf::Column(column) => table.column(column).is_some(),
+        KeyPartOf::Expression(_) => true,
+    };
+    alter.items.iter().all(|item| match &item.action {
+        AlterAction::AddKey(key) => key.parts.iter().all(there),
+        _ => true,
+    })
+}
+
+/// Whether columns keep their definitions, whatever they are called behind it.
+fn only_names(table: &Table, alter: &AlterTable) -> bool {
+    alter.items.iter().all(|item| match &item.action {
+        AlterAction::AddColumns(_) => false,
+        AlterAction::ChangeColumn(from, def, position) => {
+            let new = def.resolve(table.collation);
+            let stays = matches!(position, Position::Last | Position::Same);
+            let same = |old: &Column| {
+                Column {
+                    name: old.name.clone(),
+                    explicit_collation: old.explicit_collation,
+                    ..new.clone()
+                } == *old
+            };
+            stays && table.column(from).is_some_and(same)
+        }
+        _ => true,
+    })
 }
 
 /// The statement with other names of columns, if it makes of the logical table what the original makes of the part.

@@ -176,10 +176,11 @@ impl ClusterSchema {
             columns.extend(alter.left_columns());
             self.pending.came(&who, &columns);
         }
-        if !self.pending.is_behind(&unit.identity, &who)
-            && (known || !drops)
-            && self.is_satisfied(&unit, &who)
-        {
+        let behind = self.pending.is_behind(&unit.identity, &who);
+        if !behind && self.changes_nothing(&unit.statement, &who) {
+            return Verdict::Absorbed;
+        }
+        if !behind && (known || !drops) && self.is_satisfied(&unit, &who) {
             let differences = self.logical.differences(&unit.statement);
             if !differences.is_empty() {
                 self.notes.push(super::unlike(&who, &differences));

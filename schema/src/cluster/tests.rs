@@ -427,3 +427,223 @@ fn snapshots_change_nothing() {
     s.restart();
     assert!(s.pairs.keys().all(|k| k[0] != b'H'));
 }
+
+/// Found with real nodes: a `MODIFY` that says nothing but a place was taken to be had by whoever has the column.
+#[test]
+fn a_column_that_only_moves_moves_downstream() {
+    let mut story = Story::new(&[map("s_*.t", "s.t")], &["a", "b"]);
+    for (node, schema) in [("a", "s_1"), ("b", "s_2")] {
+        story.ddl(node, schema, &format!("CREATE DATABASE {schema}"));
+        let create = "CREATE TABLE t (id INT PRIMARY KEY, x INT, y INT)";
+        story.ddl(node, schema, create);
+    }
+    for (sql, columns) in [
+        ("ALTER TABLE t MODIFY y INT FIRST", ["y", "id", "x"]),
+        ("ALTER TABLE t MODIFY y INT AFTER id", ["id", "y", "x"]),
+        ("ALTER TABLE t CHANGE x x INT AFTER id", ["id", "x", "y"]),
+    ] {
+        assert_eq!(story.ddl("a", "s_1", sql).len(), 1, "{sql}");
+        assert_eq!(story.ddl("b", "s_2", sql), NONE);
+        let table = story.schema.history().table("s", "t", u64::MAX);
+        let names = table.unwrap().columns.iter().map(|c| c.name.as_str());
+        assert!(names.eq(columns), "{sql}");
+    }
+    // Where it is already, nothing is to be done.
+    let sql = "ALTER TABLE t MODIFY x INT AFTER id";
+    assert_eq!(story.ddl("a", "s_1", sql), NONE);
+}
+
+/// Found by random programs: a `CHANGE` with the column's own definition is a rename like any other.
+#[test]
+fn behind_a_change_of_nothing_but_a_name_columns_are_still_added() {
+    for rename in ["RENAME COLUMN x TO y", "CHANGE x y INT NOT NULL DEFAULT 3"] {
+        let mut story = Story::new(&[map("s_*.t", "s.t")], &["a", "b"]);
+        for (node, schema) in [("a", "s_1"), ("b", "s_2")] {
+            story.ddl(node, schema, &format!("CREATE DATABASE {schema}"));
+            let create = "CREATE TABLE t (id INT PRIMARY KEY, x INT NOT NULL DEFAULT 3)";
+            story.ddl(node, schema, create);
+        }
+        assert_eq!(
+            story.ddl("a", "s_1", &format!("ALTER TABLE t {rename}")),
+            NONE
+        );
+        let add = story.ddl("a", "s_1", "ALTER TABLE t ADD z INT AFTER y");
+        assert_eq!(add.len(), 1, "{rename}");
+        let table = story.schema.history().table("s", "t", u64::MAX);
+        let names = table.unwrap().columns.iter().map(|c| c.name.as_str());
+        assert!(names.eq(["id", "x", "z"]), "{rename}");
+        assert_eq!(
+            story
+                .ddl("b", "s_2", &format!("ALTER TABLE t {rename}"))
+                .len(),
+            1
+        );
+        assert_eq!(
+            story.ddl("b", "s_2", "ALTER TABLE t ADD z INT AFTER y"),
+            NONE
+        );
+        let table = story.schema.history().table("s", "t", u64::MAX);
+        let names = table.unwrap().columns.iter().map(|c| c.name.as_str());
+        assert!(names.eq(["id", "y", "z"]), "{rename}");
+    }
+}
+
+/// Found by random programs: an index was written with the first part although its column has another name downstream.
+#[test]
+fn a_key_of_a_column_that_is_being_renamed_waits() {
+    let mut story = Story::new(&[map("s_*.t", "s.t")], &["a", "b"]);
+    for (node, schema) in [("a", "s_1"), ("b", "s_2")] {
+        story.ddl(node, schema, &format!("CREATE DATABASE {schema}"));
+        story.ddl(node, schema, "CREATE TABLE t (id INT PRIMARY KEY, x INT)");
+    }
+    let (rename, key) = (
+        "ALTER TABLE t RENAME COLUMN x TO y",
+        "ALTER TABLE t ADD INDEX k (y)",
+    );
+    assert_eq!(story.ddl("a", "s_1", rename), NONE);
+    assert_eq!(story.ddl("a", "s_1", key), NONE);
+    assert_eq!(story.ddl("b", "s_2", rename).len(), 1);
+    assert_eq!(story.ddl("b", "s_2", key).len(), 1);
+    assert!(story.logical("s", "t").contains("KEY `k` (`y`)"));
+    // A key of a column that is there does not wait.
+    let mut story = Story::new(&[map("s_*.t", "s.t")], &["a", "b"]);
+    for (node, schema) in [("a", "s_1"), ("b", "s_2")] {
+        story.ddl(node, schema, &format!("CREATE DATABASE {schema}"));
+        story.ddl(node, schema, "CREATE TABLE t (id INT PRIMARY KEY, x INT)");
+    }
+    assert_eq!(story.ddl("a", "s_1", rename), NONE);
+    assert_eq!(
+        story
+            .ddl("a", "s_1", "ALTER TABLE t ADD INDEX k (id)")
+            .len(),
+        1
+    );
+}
+
+/// Two parts of `t`, one on each node.
+fn two_parts(columns: &str) -> Story {
+    let mut story = Story::new(&[map("s_*.t", "s.t")], &["a", "b"]);
+    for (node, schema) in [("a", "s_1"), ("b", "s_2")] {
+        story.ddl(node, schema, &format!("CREATE DATABASE {schema}"));
+        story.ddl(node, schema, &format!("CREATE TABLE t ({columns})"));
+    }
+    story
+}
+
+/// Found by random programs: with a primary key, a column that only becomes nullable was taken to be so.
+#[test]
+fn a_column_that_only_becomes_nullable_does_so_downstream() {
+    let mut story = two_parts("id INT PRIMARY KEY, x INT NOT NULL");
+    let sql = "ALTER TABLE t MODIFY x INT NULL";
+    assert_eq!(story.ddl("a", "s_1", sql).len(), 1);
+    assert_eq!(story.ddl("b", "s_2", sql), NONE);
+    // That of the key never is, whatever is said.
+    let sql = "ALTER TABLE t MODIFY id INT NOT NULL FIRST";
+    assert_eq!(story.ddl("a", "s_1", sql), NONE);
+}
+
+/// Found by random programs: what changes nothing of a part took back what another part had made of the column meanwhile.
+#[test]
+fn a_statement_without_effect_takes_nothing_back() {
+    let mut story = two_parts("id INT PRIMARY KEY, x TINYINT, y INT");
+    let (same, wider) = (
+        "ALTER TABLE t MODIFY x TINYINT AFTER id",
+        "ALTER TABLE t MODIFY x INT",
+    );
+    assert_eq!(story.ddl("a", "s_1", same), NONE);
+    assert_eq!(story.ddl("a", "s_1", wider).len(), 1);
+    assert_eq!(story.ddl("b", "s_2", same), NONE);
+    assert!(story.logical("s", "t").contains("`x` int DEFAULT"));
+    assert_eq!(story.ddl("b", "s_2", wider), NONE);
+    assert!(story.logical("s", "t").contains("`x` int DEFAULT"));
+    assert!(story.schema.waiting().is_empty());
+}
+
+/// Found by random programs: a column that is widened behind a narrowing that waits ended narrow.
+#[test]
+fn what_comes_behind_a_definition_that_waits_is_not_undone_by_it() {
+    let mut story = two_parts("id INT PRIMARY KEY, x INT");
+    let (narrow, wide) = (
+        "ALTER TABLE t MODIFY x TINYINT",
+        "ALTER TABLE t MODIFY x BIGINT",
+    );
+    assert_eq!(story.ddl("a", "s_1", narrow), NONE);
+    assert_eq!(story.ddl("a", "s_1", wide), NONE);
+    assert_eq!(story.ddl("b", "s_2", narrow).len(), 1);
+    assert_eq!(story.ddl("b", "s_2", wide).len(), 1);
+    assert!(story.logical("s", "t").contains("`x` bigint"));
+}
+
+/// Found by random programs: a column that is renamed twice while another part has had neither was not found.
+#[test]
+fn a_column_with_its_third_name_is_still_the_first() {
+    let mut story = two_parts("id INT PRIMARY KEY, x INT, y INT");
+    for sql in [
+        "ALTER TABLE t RENAME COLUMN x TO x2, RENAME COLUMN y TO y2",
+        "ALTER TABLE t RENAME COLUMN x2 TO y2, RENAME COLUMN y2 TO x3",
+        "ALTER TABLE t RENAME COLUMN y2 TO z",
+    ] {
+        assert_eq!(story.ddl("a", "s_1", sql), NONE);
+    }
+    let target = story.target("a", "s_1", "t").unwrap();
+    let Target::Into(into) = target else {
+        panic!("{target:?}");
+    };
+    let plan = into.plan.expect("the names differ");
+    assert!(plan.cut_columns().is_empty(), "{plan:?}");
+    assert_eq!(plan.filled_columns().count(), 0, "{plan:?}");
+}
+
+/// Found by random programs: with MINIMAL images a row has not what its insert left out, and downstream gave it a default that its
+/// node does not have yet.
+#[test]
+fn what_an_insert_leaves_out_has_the_default_of_its_node() {
+    let mut story = two_parts("id INT PRIMARY KEY, x INT DEFAULT 7");
+    let sql = "ALTER TABLE t ALTER COLUMN x SET DEFAULT 9";
+    assert_eq!(story.ddl("a", "s_1", sql).len(), 1);
+    let plan = |story: &mut Story, node, schema| {
+        let target = story.target(node, schema, "t").unwrap();
+        let Target::Into(into) = target else {
+            panic!("{target:?}");
+        };
+        into.plan
+    };
+    assert_eq!(plan(&mut story, "a", "s_1"), None);
+    let (mut body, mut out) = (Vec::new(), Vec::new());
+    let event_type = tributary_binlog::EventType::WRITE_ROWS;
+    let rows = tributary_binlog::RowsHeader {
+        event_type,
+        table_id: 1,
+        flags: 0,
+        extra: &[],
+        n_columns: 2,
+        columns_before: &[0b01],
+        columns_after: None,
+        rows: &[0, 5, 0, 0, 0],
+    };
+    rows.put_body(&mut body);
+    let own = plan(&mut story, "b", "s_2").expect("the defaults differ");
+    own.rows(event_type, &body, 1, 0, &mut Default::default(), &mut out)
+        .unwrap();
+    let header = tributary_binlog::RowsHeader::parse(event_type, &out).unwrap();
+    assert_eq!(header.columns_before, [0b11]);
+    assert_eq!(header.rows, [0, 5, 0, 0, 0, 7, 0, 0, 0]);
+    assert_eq!(story.ddl("b", "s_2", sql), NONE);
+    assert_eq!(plan(&mut story, "b", "s_2"), None);
+}
+
+/// Found by random programs: a part that came with the narrowed column counted as one that has not had the column at all, and the
+/// narrowing waited for it for ever.
+#[test]
+fn a_part_that_comes_with_the_newest_definition_has_had_all_of_them() {
+    let mut story = two_parts("id INT PRIMARY KEY");
+    let (add, narrow) = ("ALTER TABLE t ADD x INT", "ALTER TABLE t MODIFY x TINYINT");
+    assert_eq!(story.ddl("a", "s_1", add).len(), 1);
+    assert_eq!(story.ddl("a", "s_1", narrow), NONE);
+    story.ddl("a", "s_3", "CREATE DATABASE s_3");
+    let create = "CREATE TABLE t (id INT PRIMARY KEY, x TINYINT)";
+    assert_eq!(story.ddl("a", "s_3", create), NONE);
+    assert_eq!(story.ddl("b", "s_2", add), NONE);
+    assert_eq!(story.ddl("b", "s_2", narrow).len(), 1);
+    assert!(story.schema.waiting().is_empty());
+}

@@ -1,9 +1,9 @@
 //! Whether a table is already what a statement makes of it.
 //!
-//! In: a table and an `ALTER TABLE`. Out: whether nothing is left to do. Where that cannot be told by looking (options, partitions,
-//! order of columns) the answer is no.
+//! In: a table and an `ALTER TABLE`. Out: whether nothing is left to do. Where that cannot be told by looking (options,
+//! partitions) the answer is no.
 
-use super::{Column, KeyKind, Table, same_name};
+use super::{Column, KeyKind, KeyPartOf, Position, Table, same_name};
 use crate::ddl::{AlterAction, AlterTable, ColumnDef};
 
 impl Table {
@@ -24,9 +24,11 @@ impl Table {
             A::Nothing => true,
             A::AddColumns(columns) => columns.iter().all(|(def, _)| self.has_column(def)),
             A::DropColumn(name) => self.column(name).is_none(),
-            A::ChangeColumn(from, def, _) => {
+            A::ChangeColumn(from, def, position) => {
                 let renamed = !same_name(from, &def.column.name);
-                (!renamed || self.column(from).is_none()) && self.has_column(def)
+                (!renamed || self.column(from).is_none())
+                    && self.has_column(def)
+                    && self.stands(&def.column.name, position)
             }
             A::RenameColumn(from, to) => self.column(from).is_none() && self.column(to).is_some(),
             A::AddKey(key) => {
@@ -53,15 +55,28 @@ impl Table {
         }
     }
 
+    /// Whether the column is where it is to be.
+    fn stands(&self, column: &str, position: &Position) -> bool {
+        let place = |name: &str| self.columns.iter().position(|c| same_name(&c.name, name));
+        match position {
+            Position::First => place(column) == Some(0),
+            Position::After(other) => place(other).map(|at| at + 1) == place(column),
+            Position::Last | Position::Same => true,
+        }
+    }
+
     fn has_column(&self, def: &ColumnDef) -> bool {
         let new = def.resolve(self.collation);
         let same = |old: &Column| {
-            let primary = self.primary_key().is_some();
+            let mut key = self.primary_key().into_iter().flat_map(|k| &k.parts);
+            let in_key = key.any(
+                |part| matches!(&part.what, KeyPartOf::Column(name) if same_name(name, &old.name)),
+            );
             Column {
                 explicit_collation: old.explicit_collation,
                 name: old.name.clone(),
                 // A primary key makes its columns NOT NULL, whatever their definition says.
-                nullable: if primary { old.nullable } else { new.nullable },
+                nullable: if in_key { old.nullable } else { new.nullable },
                 ..new.clone()
             } == *old
         };
