@@ -15,6 +15,7 @@ mod parallel;
 mod proc;
 mod readers;
 mod replay;
+mod reshape;
 mod rng;
 mod world;
 

@@ -16,7 +16,7 @@ use tributary_merger::core::{Merger, Resume};
 use tributary_store::{DRAIN_BYTES, Encoder, Numbers, Pending, Sink};
 
 use crate::binlogs::{self, Plan, node_name};
-use crate::proc;
+use crate::{proc, reshape};
 
 /// How often each stage is run; the fastest run counts, as nothing but disturbance makes one slower.
 const ROUNDS: usize = 3;
@@ -64,12 +64,11 @@ pub(crate) fn run(plan: &Plan, dir: &Path) -> Result<Vec<Rate>> {
         input.groups,
         best(|| assemble(&input))?,
     ));
-    rates.push(rate(
-        "merge",
-        input.merged,
-        best(|| merge(&input).map(|(time, _)| time))?,
-    ));
-    let (_, merged) = merge(&input)?;
+    for (stage, schemas) in [("merge", true), ("merge without schemas", false)] {
+        let merge = || merge(&input, schemas).map(|(time, _)| time);
+        rates.push(rate(stage, input.merged, best(merge)?));
+    }
+    let (_, merged) = merge(&input, true)?;
     ensure!(
         merged.len() as u64 == input.merged,
         "{} transactions merged, {} expected",
@@ -81,10 +80,22 @@ pub(crate) fn run(plan: &Plan, dir: &Path) -> Result<Vec<Rate>> {
         input.merged,
         best(|| encode(&merged))?,
     ));
+    rates.extend(reshape::run(&merged)?);
     Ok(rates)
 }
 
-fn best(mut run: impl FnMut() -> Result<Duration>) -> Result<Duration> {
+/// What it costs to look at every table map, of all stages together: 0.05 is five percent.
+pub(crate) fn schema_share(rates: &[Rate]) -> Option<f64> {
+    let seconds = |stage: &str| {
+        let rate = rates.iter().find(|r| r.stage == stage)?;
+        Some(1.0 / rate.mb_per_s)
+    };
+    let others = seconds("frame + CRC + assemble")? + seconds("encode + CRC")?;
+    let (with, without) = (seconds("merge")?, seconds("merge without schemas")?);
+    Some((with - without) / (others + without))
+}
+
+pub(crate) fn best(mut run: impl FnMut() -> Result<Duration>) -> Result<Duration> {
     let times = (0..ROUNDS).map(|_| run()).collect::<Result<Vec<_>>>()?;
     times.into_iter().min().context("no round")
 }
@@ -168,8 +179,8 @@ fn assemble(input: &Input) -> Result<Duration> {
     Ok(proc::thread_cpu_time()? - start)
 }
 
-/// Merges everything; the time without that for making the items.
-fn merge(input: &Input) -> Result<(Duration, Vec<GlobalTxn>)> {
+/// Merges everything, with or without a look at the tables; the time without that for making the items.
+fn merge(input: &Input, schemas: bool) -> Result<(Duration, Vec<GlobalTxn>)> {
     let table = NodeTable::new((0..input.nodes.len()).map(node_name));
     let mut batches = Vec::new();
     let mut ends = Vec::new();
@@ -191,6 +202,9 @@ fn merge(input: &Input) -> Result<(Duration, Vec<GlobalTxn>)> {
     // Nodes take turns, as they do when all of them are behind.
     batches.sort_by_key(|(i, node, _)| (*i, *node));
     let mut merger = Merger::new(table, OrderMode::Tso, &Resume::default(), 0);
+    if !schemas {
+        merger.leave_tables_alone();
+    }
     let mut merged = Vec::with_capacity(input.merged as usize);
     let start = proc::thread_cpu_time()?;
     for (_, node, batch) in batches {
@@ -248,7 +262,13 @@ pub(crate) fn render(rates: &[Rate]) -> String {
             r.stage, r.mb_per_s, r.transactions_per_s
         )
     };
-    rates.iter().map(line).collect()
+    let share = schema_share(rates).map_or_else(String::new, |share| {
+        format!(
+            "schemas are {:.1} % of frame + CRC + assemble, merge and encode + CRC\n",
+            100.0 * share
+        )
+    });
+    rates.iter().map(line).collect::<String>() + &share
 }
 
 #[cfg(test)]

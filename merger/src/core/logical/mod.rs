@@ -66,6 +66,8 @@ pub(super) struct Logical {
     nodes: Vec<Known>,
     /// Bodies that were changed.
     pub(super) rewritten: u64,
+    /// Rows are passed on whatever their tables are.
+    pub(super) left_alone: bool,
     /// Where to put what is too much for memory.
     pub(super) spool: Option<Arc<dyn SpoolFiles>>,
 }
@@ -117,6 +119,9 @@ impl Logical {
 
     /// The body in the shape of the logical tables; empty when nothing of it flows.
     pub(super) fn body(&mut self, place: &Place<'_>, body: &mut Body) -> Result<(), MergeError> {
+        if self.left_alone {
+            return Ok(());
+        }
         let Some(rewriting) = self.scan(place, body)? else {
             return Ok(());
         };
