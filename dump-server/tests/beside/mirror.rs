@@ -101,6 +101,9 @@ async fn table(server: &Mysqld, database: &str, row: &Row) -> TableInfo {
         columns: columns.iter().map(column).collect(),
         indexes: indexes(&statistics),
         foreign_keys: foreign_keys(&keys, &rules),
+        // The tables that are mirrored have none.
+        checks: Vec::new(),
+        partitioned: full(row, "CREATE_OPTIONS").contains("partitioned"),
         create_statement: created.1,
         name,
     }
