@@ -16,7 +16,6 @@ use sqlparser::tokenizer::{Token, Word};
 use self::engine::Engine;
 pub(super) use self::fill::{databases, key_of, plugins};
 use self::tables::TableDef;
-pub(super) use self::view::View;
 use super::eval::Env;
 use super::tokens::Tokens;
 use crate::wire::errors::{self, SqlError};

@@ -8,20 +8,20 @@ use crate::core::query::tokens::Tokens;
 
 /// The parts of such a statement.
 #[derive(Debug, PartialEq, Eq)]
-pub(in crate::core::query) struct View {
+pub(super) struct View {
     /// The query, as it is written.
-    pub(in crate::core::query) query: String,
+    pub(super) query: String,
     /// `NONE`, `LOCAL` or `CASCADED`.
-    pub(in crate::core::query) check_option: &'static str,
+    pub(super) check_option: &'static str,
     /// `user@host`, empty when the statement does not say it.
-    pub(in crate::core::query) definer: String,
+    pub(super) definer: String,
     /// `DEFINER` or `INVOKER`.
-    pub(in crate::core::query) security: &'static str,
+    pub(super) security: &'static str,
 }
 
 impl View {
     /// What is not understood is all query.
-    pub(in crate::core::query) fn of(statement: &str) -> Self {
+    pub(super) fn of(statement: &str) -> Self {
         let mut view = Self {
             query: statement.to_owned(),
             check_option: "NONE",
