@@ -1,6 +1,6 @@
 # make demo      shows Tributary with real MySQL servers on this machine (KEEP=1 leaves them running)
 # make test      every test, those with real servers included, whether seeded defects are found, and fuzzing
-# make test-clients  MariaDB replicas, Debezium, Canal, go-mysql and other clients behind the service (fetches them)
+# make test-clients  of these: MariaDB replicas, Debezium, Canal, go-mysql and other clients behind the service (fetches them)
 # make build     the programs, into $(CARGO_TARGET_DIR)/release
 # make lint      formatting, clippy, documentation
 # make fuzz      every fuzzing target for FUZZ_SECONDS (60), from the corpus in fuzz/corpus
@@ -42,6 +42,7 @@ test: build
 	$(cargo) test --release --locked -p tributary-tests --features mutants --test sim -- mutants
 	$(cargo) test --release --locked -p tributary-merger --features mutants --test main -- mutants
 	@tools/fuzz corpus
+	$(MAKE) --no-print-directory test-clients
 
 # Without what make sets for the other builds: the targets are compiled with coverage counters, into a directory of their own.
 fuzz: deps

@@ -33,6 +33,7 @@ func (h *handler) OnGTID(_ *replication.EventHeader, e mysql.BinlogGTIDEvent) er
 	if err != nil {
 		return err
 	}
+	say(line{"e": "begin"})
 	text := set.String()
 	h.gno, err = strconv.ParseInt(text[strings.LastIndex(text, ":")+1:], 10, 64)
 	return err
@@ -81,6 +82,9 @@ func runCanal(o options, logger *slog.Logger) error {
 	config.HeartbeatPeriod, config.ReadTimeout = time.Second, 10*time.Second
 	config.Dump.ExecutionPath = ""
 	config.TimestampStringLocation = time.UTC
+	for _, table := range o.Only {
+		config.IncludeTableRegex = append(config.IncludeTableRegex, "^"+strings.ReplaceAll(table, ".", "\\.")+"$")
+	}
 	config.TLSConfig = tlsConfig(o)
 	config.Logger = logger
 	c, err := canal.NewCanal(config)

@@ -29,6 +29,8 @@ type options struct {
 	Mode     string `json:"mode"`
 	TLS      bool   `json:"tls"`
 	Start    start  `json:"start"`
+	// The tables that are wanted; all when there is none.
+	Only []string `json:"only"`
 }
 
 type line map[string]any

@@ -71,6 +71,9 @@ func (r *reader) take(event *replication.BinlogEvent) error {
 		say(line{"e": "commit", "gno": r.gno, "file": r.file, "pos": pos})
 	case *replication.QueryEvent:
 		sql := string(e.Query)
+		if sql == "BEGIN" {
+			say(line{"e": "begin"})
+		}
 		if sql == "COMMIT" {
 			say(line{"e": "commit", "gno": r.gno, "file": r.file, "pos": pos})
 		}

@@ -38,9 +38,12 @@ public final class CanalClient {
         parser.setParallel(false);
         parser.setIsGTIDMode(gtid);
         parser.setConnectionCharset("UTF-8");
-        parser.setEventFilter(new AviaterRegexFilter("bank\\..*"));
+        parser.setEventFilter(new AviaterRegexFilter(options.getString("database") + "\\..*"));
         String leaveOut = String.join(",", options.getJSONArray("leave_out").toList(String.class));
-        parser.setEventBlackFilter(new AviaterRegexFilter(leaveOut.replace(".", "\\.")));
+        // An empty one would match everything.
+        if (!leaveOut.isEmpty()) {
+            parser.setEventBlackFilter(new AviaterRegexFilter(leaveOut.replace(".", "\\.")));
+        }
         parser.setMasterInfo(new AuthenticationInfo(
             new InetSocketAddress(options.getString("host"), options.getIntValue("port")),
             options.getString("user"), options.getString("password"), ""));
@@ -134,7 +137,9 @@ public final class CanalClient {
 
     private static void take(CanalEntry.Entry entry) throws Exception {
         CanalEntry.Header header = entry.getHeader();
-        if (entry.getEntryType() == CanalEntry.EntryType.TRANSACTIONEND) {
+        if (entry.getEntryType() == CanalEntry.EntryType.TRANSACTIONBEGIN) {
+            Line.of("begin").say();
+        } else if (entry.getEntryType() == CanalEntry.EntryType.TRANSACTIONEND) {
             CanalEntry.TransactionEnd end = CanalEntry.TransactionEnd.parseFrom(entry.getStoreValue());
             // The service's XIDs are its transactions' numbers.
             place(Line.of("commit"), header, Long.parseLong(end.getTransactionId())).say();

@@ -4,8 +4,21 @@ import io.debezium.engine.ChangeEvent;
 import io.debezium.engine.DebeziumEngine;
 import io.debezium.engine.format.Json;
 import java.io.File;
+import java.io.IOException;
+import java.io.UncheckedIOException;
+import java.nio.ByteBuffer;
+import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.nio.file.StandardCopyOption;
+import java.util.HexFormat;
+import java.util.Map;
 import java.util.Properties;
+import java.util.Set;
 import java.util.StringJoiner;
+import org.apache.kafka.connect.runtime.WorkerConfig;
+import org.apache.kafka.connect.runtime.standalone.StandaloneConfig;
+import org.apache.kafka.connect.storage.MemoryOffsetBackingStore;
 
 /** Prints what Debezium's MySQL connector makes of a stream, run in its embedded engine. It keeps its offsets and its schema history itself. */
 public final class DebeziumClient {
@@ -62,7 +75,7 @@ public final class DebeziumClient {
         p.setProperty("errors.retry.delay.initial.ms", "300");
         p.setProperty("errors.retry.delay.max.ms", "1000");
         p.setProperty("converter.schemas.enable", "false");
-        p.setProperty("offset.storage", "org.apache.kafka.connect.storage.FileOffsetBackingStore");
+        p.setProperty("offset.storage", Offsets.class.getName());
         p.setProperty("offset.storage.file.filename", offsets.getPath());
         p.setProperty("offset.flush.interval.ms", "200");
         p.setProperty("schema.history.internal", "io.debezium.storage.file.history.FileSchemaHistory");
@@ -113,8 +126,68 @@ public final class DebeziumClient {
         };
         JsonNode source = value.path("source");
         JsonNode image = value.path(op.equals("delete") ? "before" : "after");
+        JsonNode before = value.path("before");
         Line.of("row").with("op", op).with("db", source.path("db").asText()).with("table", source.path("table").asText())
-            .with("row", new Line.Raw(image.toString())).say();
+            .with("gno", gno(source.path("gtid").asText()))
+            .with("at", source.path("file").asText() + ":" + source.path("pos").asText() + ":" + source.path("row").asText())
+            .with("row", new Line.Raw(image.toString())).with("before", new Line.Raw(before.toString())).say();
+    }
+
+    /** Offsets in a file that is replaced: the store that comes with it writes into the file, and is empty when it is killed just then. */
+    public static final class Offsets extends MemoryOffsetBackingStore {
+        private Path file;
+
+        @Override
+        public void configure(WorkerConfig config) {
+            super.configure(config);
+            file = Path.of(config.getString(StandaloneConfig.OFFSET_STORAGE_FILE_FILENAME_CONFIG));
+        }
+
+        @Override
+        public synchronized void start() {
+            super.start();
+            try {
+                if (!Files.exists(file)) {
+                    return;
+                }
+                for (String line : Files.readAllLines(file)) {
+                    String[] pair = line.split(" ");
+                    byte[] value = HexFormat.of().parseHex(pair[1]);
+                    data.put(ByteBuffer.wrap(HexFormat.of().parseHex(pair[0])), ByteBuffer.wrap(value));
+                    System.err.println("goes on at " + new String(value, StandardCharsets.UTF_8));
+                }
+            } catch (IOException e) {
+                throw new UncheckedIOException(e);
+            }
+        }
+
+        @Override
+        protected void save() {
+            StringBuilder text = new StringBuilder();
+            data.forEach((key, value) -> {
+                if (key != null && value != null) {
+                    text.append(hex(key)).append(' ').append(hex(value)).append('\n');
+                }
+            });
+            try {
+                Path next = Path.of(file + ".new");
+                Files.writeString(next, text);
+                Files.move(next, file, StandardCopyOption.ATOMIC_MOVE, StandardCopyOption.REPLACE_EXISTING);
+            } catch (IOException e) {
+                throw new UncheckedIOException(e);
+            }
+        }
+
+        private static String hex(ByteBuffer bytes) {
+            byte[] copy = new byte[bytes.remaining()];
+            bytes.duplicate().get(copy);
+            return HexFormat.of().formatHex(copy);
+        }
+
+        @Override
+        public Set<Map<String, Object>> connectorPartitions(String connector) {
+            return Set.of();
+        }
     }
 
     private static long gno(String gtid) {

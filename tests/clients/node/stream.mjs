@@ -59,8 +59,8 @@ zongji.on('binlog', (event) => {
       say({ e: 'commit', ...place });
       break;
     case 'query':
-      if (event.query === 'BEGIN') break;
-      if (event.query === 'COMMIT') say({ e: 'commit', ...place });
+      if (event.query === 'BEGIN') say({ e: 'begin' });
+      else if (event.query === 'COMMIT') say({ e: 'commit', ...place });
       else say({ e: 'ddl', db: event.schema, sql: event.query, ...place });
       break;
     case 'writerows':
@@ -80,4 +80,11 @@ const start = { serverId: options.server_id };
 // Only @vlasky's knows GTIDs; the other one ignores the property, so it is not given one.
 if (options.mode === 'gtid') start.gtidSet = options.start.gtid;
 else Object.assign(start, { filename: options.start.file, position: options.start.pos });
+if (options.only.length > 0) {
+  start.includeSchema = {};
+  for (const name of options.only) {
+    const [db, table] = name.split('.');
+    (start.includeSchema[db] ??= []).push(table);
+  }
+}
 zongji.start(start);

@@ -89,6 +89,7 @@ def main():
         elif isinstance(event, QueryEvent):
             text = event.query if isinstance(event.query, str) else event.query.decode()
             if text == "BEGIN":
+                say(e="begin")
                 continue
             if text == "COMMIT":
                 say(e="commit", **place)

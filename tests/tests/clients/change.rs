@@ -15,6 +15,15 @@ pub(crate) struct Place {
     pub(crate) position: Option<(String, u64)>,
 }
 
+/// Where a row stands in the log, for clients that tell.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Origin {
+    /// Number of its transaction.
+    pub(crate) gno: u64,
+    /// Its event and its place in it: the same whenever it is read.
+    pub(crate) at: String,
+}
+
 /// What happens to a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Op {
@@ -32,8 +41,15 @@ pub(crate) enum Change {
     Heartbeat,
     /// Another binlog file begins.
     Rotate,
+    /// A transaction begins.
+    Begin,
     /// A row of the transaction at hand.
-    Row { op: Op, table: String, image: Image },
+    Row {
+        op: Op,
+        table: String,
+        image: Image,
+        origin: Option<Origin>,
+    },
     /// The transaction at hand is complete.
     Commit(Place),
     /// A statement that changes the schema, a transaction of its own.
@@ -53,6 +69,7 @@ impl Change {
             "ready" => Self::Ready,
             "heartbeat" => Self::Heartbeat,
             "rotate" => Self::Rotate,
+            "begin" => Self::Begin,
             "skew" => Self::Skew(table()),
             "commit" => Self::Commit(place(&value)),
             "ddl" => Self::Ddl {
@@ -67,10 +84,20 @@ impl Change {
                     other => bail!("row with op {other:?}: {line}"),
                 };
                 let table = table();
+                let at = value["at"].as_str();
+                let origin = at.map(|at| Origin {
+                    gno: value["gno"].as_u64().unwrap_or(0),
+                    at: at.to_owned(),
+                });
                 let Value::Object(image) = value["row"].take() else {
                     bail!("row without an image: {line}");
                 };
-                Self::Row { op, table, image }
+                Self::Row {
+                    op,
+                    table,
+                    image,
+                    origin,
+                }
             }
             "snapshot" => return Ok(None),
             other => bail!("unknown event {other:?}: {line}"),
@@ -95,11 +122,24 @@ mod tests {
     fn lines_are_read() -> Result<()> {
         let line = r#"{"e":"row","op":"insert","db":"bank","table":"wide","row":{"id":1}}"#;
         let row = Change::parse(line)?;
-        let Some(Change::Row { op, table, image }) = row else {
+        let Some(Change::Row {
+            op,
+            table,
+            image,
+            origin: None,
+        }) = row
+        else {
             panic!("{row:?}");
         };
         assert_eq!((op, table.as_str()), (Op::Insert, "bank.wide"));
         assert_eq!(Value::Object(image), json!({"id": 1}));
+        let line =
+            r#"{"e":"row","op":"delete","db":"b","table":"t","gno":7,"at":"f:9:0","row":{}}"#;
+        let Some(Change::Row { origin, .. }) = Change::parse(line)? else {
+            panic!("{line}");
+        };
+        let at = "f:9:0".to_owned();
+        assert_eq!(origin, Some(Origin { gno: 7, at }));
         let commit = Change::parse(r#"{"e":"commit","gno":7,"file":"binlog.000002","pos":9}"#)?;
         let place = Place {
             gno: 7,

@@ -14,7 +14,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::json;
 use tokio::task::JoinHandle;
 use tributary_tests::process::{Lifetime, Process, Program};
-use tributary_tests::tools::repository;
+use tributary_tests::tools::{repository, workspace_program};
 
 use crate::change::Change;
 use crate::model::Model;
@@ -42,6 +42,8 @@ pub(crate) struct Spec {
     pub(crate) exempt: &'static [(&'static str, &'static str)],
     /// Tables it is told to leave out, and why.
     pub(crate) left_out: &'static [(&'static str, &'static str)],
+    /// The only tables it is told to read, when it knows the present schema only: those that do not change. Empty: all.
+    pub(crate) only: &'static [&'static str],
 }
 
 /// What clients of one test share.
@@ -54,6 +56,8 @@ pub(crate) struct Site {
     pub(crate) dir: PathBuf,
     /// What all balances add up to.
     pub(crate) sum: i64,
+    /// The port of the MySQL that belongs to Maxwell; 0 when it is not there.
+    pub(crate) keeper: u16,
 }
 
 /// A running (or killed) client.
@@ -83,7 +87,7 @@ impl Client {
             mode: spec.modes[0],
             process: None,
             follower: None,
-            model: Arc::new(Mutex::new(Model::new(site.sum))),
+            model: Arc::new(Mutex::new(Model::new(site.sum, spec.only))),
             spec,
         };
         client.launch()?;
@@ -133,7 +137,8 @@ impl Client {
             "user": self.spec.account.0, "password": self.spec.account.1,
             "server_id": self.spec.server_id, "mode": self.mode, "tls": self.spec.tls,
             "state": self.dir, "start": {"file": file, "pos": pos, "gtid": gtid},
-            "leave_out": leave_out,
+            "leave_out": leave_out, "only": self.spec.only,
+            "keeper": self.site.keeper, "database": "bank",
         })
         .to_string()
     }
@@ -200,7 +205,12 @@ impl Client {
     }
 }
 
-fn launcher(program: &str) -> Result<PathBuf> {
+/// The launcher of a client's program.
+pub(crate) fn launcher(program: &str) -> Result<PathBuf> {
+    // One of ours.
+    if program.starts_with("tributary-") {
+        return workspace_program(program);
+    }
     let output = Command::new(repository().join("tools/get-client"))
         .arg(program)
         .stdin(Stdio::null())

@@ -1,14 +1,17 @@
 //! What a client has read, applied: in go [`Change`]s, out come tables as the client would have them.
 //!
-//! A client that was killed reads some transactions twice; those are told by their numbers (or places) and left out. What is never allowed
-//! is a transaction that is left out, or balances that do not add up behind a transaction.
+//! A client that was killed reads some transactions twice; those are told by their numbers (or places) and left out. One that is told where
+//! to go on is told so at the end of a transaction. One that keeps its place itself may have kept one inside a transaction: it does not
+//! tell again what it has told of it (Debezium: the GTID set before the transaction, and how many of its events and rows to skip). Its rows
+//! say where they stand, so those of a transaction that was cut off are kept, and each counts once. What is never allowed
+//! is a transaction that is left out, one that has no end, or balances that do not add up behind a transaction.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
-use crate::change::{Change, Image, Op, Place};
+use crate::change::{Change, Image, Op, Origin, Place};
 
 /// A table: rows by key, and what schema changes gave to rows that no event tells about.
 #[derive(Debug, Default)]
@@ -18,11 +21,22 @@ pub(crate) struct Table {
     added: Vec<(String, Value)>,
 }
 
+/// A row of a transaction that is not complete.
+#[derive(Debug, PartialEq)]
+struct Pending {
+    op: Op,
+    table: String,
+    image: Image,
+    origin: Option<Origin>,
+}
+
 /// Everything that one client has read.
 #[derive(Debug, Default)]
 pub(crate) struct Model {
     pub(crate) tables: BTreeMap<String, Table>,
-    pending: Vec<(Op, String, Image)>,
+    pending: Vec<Pending>,
+    /// Rows of a transaction that was cut off, which may go on.
+    cut_off: usize,
     /// The last transaction that was applied.
     pub(crate) last: Place,
     /// Numbers of all that were applied.
@@ -33,24 +47,30 @@ pub(crate) struct Model {
     pub(crate) ddls: u64,
     /// Transactions that came again after a restart of the client.
     pub(crate) replayed: u64,
+    /// Transactions that went on inside after a restart of the client.
+    pub(crate) continued: u64,
     /// Tables some rows of which the client could not name the columns of.
     pub(crate) skewed: BTreeSet<String>,
+    /// The tables that the client reads; empty: all. Of others only the schema changes are counted.
+    only: &'static [&'static str],
     /// What all balances add up to, once there are accounts.
     pub(crate) sum: Option<i64>,
 }
 
 impl Model {
-    /// A model of a bank whose balances add up to `sum`.
-    pub(crate) fn new(sum: i64) -> Self {
+    /// A model of a bank whose balances add up to `sum`, some tables of which (`only`) are read.
+    pub(crate) fn new(sum: i64, only: &'static [&'static str]) -> Self {
         Self {
+            only,
             sum: Some(sum),
             ..Self::default()
         }
     }
 
-    /// A transaction that was cut off comes again, or never.
+    /// The client was started again. A transaction that was cut off comes again, or goes on where the client had kept its place in it.
     pub(crate) fn restarted(&mut self) {
-        self.pending.clear();
+        self.pending.retain(|row| row.origin.is_some());
+        self.cut_off = self.pending.len();
     }
 
     pub(crate) fn apply(&mut self, change: Change) -> Result<()> {
@@ -61,20 +81,30 @@ impl Model {
             Change::Skew(table) => {
                 self.skewed.insert(table);
             }
-            Change::Row { op, table, image } => self.pending.push((op, table, image)),
+            // Connected again by itself, within a transaction.
+            Change::Begin => self.pending.retain(|row| row.origin.is_some()),
+            Change::Row {
+                op,
+                table,
+                image,
+                origin,
+            } => self.pend(Pending {
+                op,
+                table,
+                image,
+                origin,
+            })?,
             Change::Commit(place) => {
-                let rows = std::mem::take(&mut self.pending);
                 if self.is_new(&place)? {
-                    for (op, table, image) in rows {
-                        self.row(op, table, image)?;
-                    }
-                    self.done(place);
-                    self.balanced()?;
+                    self.commit(place)?;
+                } else {
+                    self.pending.retain(|row| row.origin.is_some());
                 }
             }
             Change::Ddl { sql, place } => {
-                self.pending.clear();
                 if self.is_new(&place)? {
+                    let open = self.pending.len();
+                    ensure!(open == 0, "{open} rows without an end before {sql:?}");
                     self.ddl(&sql)
                         .with_context(|| format!("statement {sql:?}"))?;
                     self.ddls += 1;
@@ -83,6 +113,46 @@ impl Model {
             }
         }
         Ok(())
+    }
+
+    /// Another row of the transaction at hand, unless it has come before.
+    fn pend(&mut self, row: Pending) -> Result<()> {
+        if let Some(origin) = &row.origin {
+            if origin.gno <= self.last.gno {
+                return Ok(());
+            }
+            let others = self.pending.iter().filter_map(|row| row.origin.as_ref());
+            for other in others {
+                ensure!(
+                    other.gno == origin.gno,
+                    "transaction {} has no end, and {} begins",
+                    other.gno,
+                    origin.gno
+                );
+            }
+            let twin = |other: &&Pending| other.origin == row.origin;
+            if let Some(twin) = self.pending.iter().find(twin) {
+                ensure!(*twin == row, "{twin:?} came again as {row:?}");
+                return Ok(());
+            }
+        }
+        self.pending.push(row);
+        Ok(())
+    }
+
+    fn commit(&mut self, place: Place) -> Result<()> {
+        let rows = std::mem::take(&mut self.pending);
+        self.continued += u64::from(self.cut_off > 0 && rows.len() > self.cut_off);
+        self.cut_off = 0;
+        for row in rows {
+            if let Some(origin) = &row.origin {
+                let (gno, end) = (origin.gno, place.gno);
+                ensure!(gno == end, "a row of {gno} in {end}");
+            }
+            self.row(row.op, row.table, row.image)?;
+        }
+        self.done(place);
+        self.balanced()
     }
 
     fn is_new(&mut self, place: &Place) -> Result<bool> {
@@ -175,6 +245,10 @@ impl Model {
         let upper: Vec<&str> = upper.iter().map(String::as_str).collect();
         let name =
             |at: usize| -> Result<String> { Ok((*words.get(at).context("no name")?).to_owned()) };
+        let read = |word: &&&str| self.only.contains(*word);
+        if !self.only.is_empty() && !words.iter().any(|word| read(&word)) {
+            return Ok(());
+        }
         match upper.as_slice() {
             ["CREATE", "DATABASE", ..] => {}
             ["CREATE", "TABLE", "IF", "NOT", "EXISTS", ..] => {
@@ -255,7 +329,24 @@ mod tests {
     fn row(op: Op, image: &Value) -> Change {
         let image = image.as_object().expect("an object").clone();
         let table = "bank.wide".to_owned();
-        Change::Row { op, table, image }
+        Change::Row {
+            op,
+            table,
+            image,
+            origin: None,
+        }
+    }
+
+    /// A row that says where it stands: `id` in transaction `gno`.
+    fn told(gno: u64, id: u64) -> Change {
+        let image = json!({"id": id});
+        let at = format!("binlog.000001:{id}:0");
+        Change::Row {
+            op: Op::Insert,
+            table: "bank.wide".to_owned(),
+            image: image.as_object().expect("an object").clone(),
+            origin: Some(Origin { gno, at }),
+        }
     }
 
     fn at(gno: u64) -> Place {
@@ -301,8 +392,37 @@ mod tests {
     }
 
     #[test]
+    fn a_transaction_goes_on_inside_and_its_rows_count_once() -> Result<()> {
+        let mut model = Model::default();
+        model.apply(ddl(1, "CREATE TABLE bank.wide (id INT)"))?;
+        model.apply(told(2, 1))?;
+        model.apply(told(2, 2))?;
+        // The place it had kept was behind the first row.
+        model.restarted();
+        model.apply(told(2, 2))?;
+        model.apply(told(2, 3))?;
+        model.apply(Change::Commit(at(2)))?;
+        assert_eq!(model.tables["bank.wide"].rows.len(), 3);
+        assert_eq!((model.continued, model.replayed), (1, 0));
+        // The place it had kept was before a transaction that was complete, and before one that was cut off.
+        model.apply(told(3, 4))?;
+        model.restarted();
+        model.apply(told(2, 3))?;
+        model.apply(Change::Commit(at(2)))?;
+        model.apply(told(3, 4))?;
+        model.apply(Change::Commit(at(3)))?;
+        assert_eq!(model.tables["bank.wide"].rows.len(), 4);
+        // One that never ends is found.
+        model.apply(told(4, 5))?;
+        model.restarted();
+        assert!(model.apply(told(5, 6)).is_err());
+        assert!(model.apply(ddl(5, "DROP TABLE bank.wide")).is_err());
+        Ok(())
+    }
+
+    #[test]
     fn balances_that_do_not_add_up_are_an_error() -> Result<()> {
-        let mut model = Model::new(10);
+        let mut model = Model::new(10, &[]);
         model.apply(ddl(1, "CREATE TABLE bank.accounts (id INT)"))?;
         let account = |balance: i64| {
             let image = json!({"id": 1, "balance": balance});
@@ -313,7 +433,12 @@ mod tests {
             } else {
                 Op::Update
             };
-            Change::Row { op, table, image }
+            Change::Row {
+                op,
+                table,
+                image,
+                origin: None,
+            }
         };
         model.apply(account(10))?;
         model.apply(Change::Commit(at(2)))?;

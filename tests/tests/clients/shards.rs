@@ -43,6 +43,11 @@ impl Shards {
         Ok(Self { tables })
     }
 
+    /// Names of all tables.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.tables.keys().map(String::as_str)
+    }
+
     /// Rows in all tables.
     pub(crate) fn rows(&self) -> usize {
         self.tables.values().map(|table| table.rows.len()).sum()

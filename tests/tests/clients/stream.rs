@@ -1,11 +1,12 @@
 //! Every change data capture client on one bank at once.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use tributary_tests::bank::{Bank, BankOptions};
 use tributary_tests::cluster::Cluster;
-use tributary_tests::mysqld::{Mysqld, REPL_ACCOUNT};
+use tributary_tests::mysqld::{Mysqld, MysqldOptions, REPL_ACCOUNT};
 use tributary_tests::service::{Service, ServiceOptions, Status, UserEntry};
 
 use crate::client::{Client, Site, Spec, until};
@@ -15,7 +16,18 @@ const CATCH_UP: Duration = Duration::from_secs(150);
 const ACCOUNTS: u32 = 60;
 const NATIVE: (&str, &str) = ("native", "native-demo");
 
-const TWO_LAYOUTS: &str = "between the first node's ALTER TABLE and the last one's, rows of both layouts come: it takes one only";
+/// How often each client is killed while it streams, at random moments; `TRIBUTARY_CLIENT_KILLS` says another number.
+const KILLS: u32 = 2;
+/// The tables of the bank whose columns stay.
+const LASTING: &[&str] = &[
+    "bank.accounts",
+    "bank.transfers",
+    "bank.markers",
+    "bank.types",
+];
+const NO_INDEXES: &str = "it does not tell of statements that leave columns as they are";
+const NO_GEOMETRIES: &str =
+    "its parser knows no geometries: it passes over a CREATE TABLE that has one";
 const BEHIND_YEAR: &str =
     "integers behind a YEAR, with binlog_row_metadata=FULL: refused from MySQL, too";
 
@@ -32,6 +44,7 @@ fn specs() -> Vec<Spec> {
         heartbeats: true,
         exempt: &[],
         left_out: &[],
+        only: &[],
     };
     vec![
         Spec {
@@ -41,12 +54,25 @@ fn specs() -> Vec<Spec> {
             heartbeats: false,
             // On a source with GTIDs it always goes by GTID.
             modes: ["gtid", "gtid"],
-            left_out: &[("bank.wide", TWO_LAYOUTS)],
             ..spec("debezium", "debezium", 401)
         },
         Spec {
             api: "syncer",
             ..spec("go-mysql-syncer", "go", 402)
+        },
+        Spec {
+            modes: ["gtid", "file"],
+            // It asks for none.
+            heartbeats: false,
+            ..spec("mysql-async", "tributary-mysql-async-client", 409)
+        },
+        Spec {
+            api: "canal",
+            // Its own heartbeats are not told of.
+            heartbeats: false,
+            left_out: &[("geometries", NO_GEOMETRIES)],
+            only: LASTING,
+            ..spec("go-mysql-canal", "go", 406)
         },
         Spec {
             account: NATIVE,
@@ -64,6 +90,22 @@ fn specs() -> Vec<Spec> {
         },
         Spec {
             account: NATIVE,
+            modes: ["file", "file"],
+            heartbeats: false,
+            exempt: &[("c_latin", "it reads latin1 as UTF-8")],
+            only: LASTING,
+            ..spec("powersync-zongji", "powersync", 407)
+        },
+        Spec {
+            own_position: true,
+            modes: ["file", "file"],
+            heartbeats: false,
+            exempt: &[("c_time", "a negative TIME becomes a time of day")],
+            left_out: &[("indexes", NO_INDEXES)],
+            ..spec("maxwell", "maxwell", 408)
+        },
+        Spec {
+            account: NATIVE,
             heartbeats: false,
             left_out: &[("bank.wide", BEHIND_YEAR), ("bank.types", BEHIND_YEAR)],
             ..spec("canal", "canal", 405)
@@ -71,19 +113,18 @@ fn specs() -> Vec<Spec> {
     ]
 }
 
-/// All of them, or those that `TRIBUTARY_CLIENTS` names.
-fn chosen() -> Vec<Spec> {
+/// Whether the client is tested: all are, or those that `TRIBUTARY_CLIENTS` names.
+pub(crate) fn chosen(name: &str) -> bool {
     let wanted = std::env::var("TRIBUTARY_CLIENTS").unwrap_or_default();
-    let wanted: Vec<&str> = wanted.split(',').filter(|name| !name.is_empty()).collect();
-    let mut all = specs();
-    all.retain(|spec| wanted.is_empty() || wanted.contains(&spec.name));
-    all
+    wanted.is_empty() || wanted.split(',').any(|wanted| wanted == name)
 }
 
 struct World {
     clients: Vec<Client>,
     service: Service,
     cluster: Cluster,
+    /// Where Maxwell keeps what it knows.
+    _keeper: Option<Mysqld>,
 }
 
 impl World {
@@ -102,7 +143,15 @@ impl World {
         });
         let service = Service::start(options, cluster.dir()).await?;
         let uuid = service_uuid(&service).await?;
+        let mut specs = specs();
+        specs.retain(|spec| chosen(spec.name));
+        let keeper = if specs.iter().any(|spec| spec.program == "maxwell") {
+            Some(keeper(cluster.dir()).await?)
+        } else {
+            None
+        };
         let site = Site {
+            keeper: keeper.as_ref().map_or(0, Mysqld::port),
             port: service.port(),
             uuid,
             dir: cluster.dir().to_owned(),
@@ -116,7 +165,7 @@ impl World {
         service
             .wait_status("the first transaction", CATCH_UP, first)
             .await?;
-        let clients = chosen()
+        let clients = specs
             .into_iter()
             .map(|spec| Client::start(spec, &site))
             .collect::<Result<_>>()?;
@@ -124,6 +173,7 @@ impl World {
             clients,
             service,
             cluster,
+            _keeper: keeper,
         })
     }
 
@@ -162,6 +212,33 @@ impl World {
         Ok(last)
     }
 
+    /// Kills each client in the middle of it, at a moment of its own, and starts it again; then each gets somewhat further.
+    async fn kill_and_resume(&mut self) -> Result<()> {
+        let mut goals = Vec::new();
+        for client in &mut self.clients {
+            let pause = rand::random_range(0..200);
+            tokio::time::sleep(Duration::from_millis(pause)).await;
+            client.kill9().await?;
+            goals.push((
+                client.spec.name,
+                client.model().last.gno + rand::random_range(1..60),
+            ));
+            client.launch()?;
+        }
+        let there = |client: &Client| {
+            let goal = goals.iter().find(|(name, _)| *name == client.spec.name);
+            goal.is_none_or(|(_, gno)| client.model().last.gno >= *gno)
+        };
+        until(
+            &mut self.clients,
+            "some more transactions",
+            CATCH_UP,
+            false,
+            there,
+        )
+        .await
+    }
+
     /// Every client has read every transaction, and has what the shards have.
     async fn same(&mut self, bank: &Bank, may_end: bool) -> Result<()> {
         bank.mark().await?;
@@ -186,7 +263,10 @@ impl World {
         for client in &self.clients {
             let spec = &client.spec;
             let exempt = spec.exempt.iter().chain(spec.left_out);
-            let exempt: Vec<&str> = exempt.map(|(name, _)| *name).collect();
+            let exempt = exempt.map(|(name, _)| *name);
+            let unread = shards.names();
+            let unread = unread.filter(|name| !spec.only.is_empty() && !spec.only.contains(name));
+            let exempt: Vec<&str> = exempt.chain(unread).collect();
             let model = client.model();
             let differences = shards.differences(&model, &exempt);
             // Those that keep their position themselves begin where the log ends.
@@ -206,14 +286,15 @@ impl World {
                 .filter(|gno| !model.seen.contains(gno))
                 .collect();
             println!(
-                "{}: {} rows in {} tables, {} transactions, {} of them schema changes, {} read twice, {} starts, \
-                 {} rotations, {} heartbeats",
+                "{}: {} rows in {} tables, {} transactions, {} of them schema changes, {} read twice, {} gone on with inside, \
+                 {} starts, {} rotations, {} heartbeats",
                 spec.name,
                 shards.rows(),
                 model.tables.len(),
                 model.seen.len(),
                 model.ddls,
                 model.replayed,
+                model.continued,
                 model.starts,
                 model.rotates,
                 model.heartbeats
@@ -232,6 +313,15 @@ impl World {
         ensure!(bad.is_empty(), "{}", bad.join("\n"));
         Ok(())
     }
+}
+
+/// A MySQL of Maxwell's own.
+pub(crate) async fn keeper(dir: &Path) -> Result<Mysqld> {
+    let keeper = Mysqld::start(MysqldOptions::node("keeper", 90), dir).await?;
+    let account = "CREATE USER maxwell IDENTIFIED WITH caching_sha2_password BY 'maxwell'; \
+                   GRANT ALL ON *.* TO maxwell";
+    keeper.sql(account).await?;
+    Ok(keeper)
 }
 
 async fn service_uuid(service: &Service) -> Result<String> {
@@ -289,13 +379,18 @@ async fn every_client_reads_the_bank_over_kills_restarts_and_rotations() -> Resu
     )
     .await?;
     println!("streaming at {:?}", began.elapsed());
-    // Killed in the middle of it, and resumed.
-    for client in &mut world.clients {
-        client.kill9().await?;
-        client.launch()?;
+    let kills = match std::env::var("TRIBUTARY_CLIENT_KILLS") {
+        Ok(kills) => kills.parse()?,
+        Err(_) => KILLS,
+    };
+    for _ in 0..kills {
+        world.kill_and_resume().await?;
     }
     world.caught_up(false).await?;
-    println!("resumed at {:?}", began.elapsed());
+    println!(
+        "killed {kills} times each and resumed at {:?}",
+        began.elapsed()
+    );
     // The log rotates, the service is killed and comes back.
     flush(&world.service).await?;
     world.service.kill9();
