@@ -160,10 +160,22 @@ impl Coding {
 pub struct Transcoder {
     from: Coding,
     to: Coding,
-    /// Bytes below 0x80 mean the same in both.
-    ascii: bool,
-    /// What stands before and behind such a byte in the other set, where that has wider units.
-    wide: Option<(&'static [u8], &'static [u8])>,
+    ascii: Ascii,
+}
+
+/// What becomes of bytes below 0x80 that are one character each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ascii {
+    /// They mean the same there.
+    Same,
+    /// They get a zero in front.
+    TwoBytes,
+    /// They get a zero behind them.
+    TwoBytesLittle,
+    /// They get three zeros in front.
+    FourBytes,
+    /// They are no characters by themselves.
+    None,
 }
 
 /// Why a text cannot be converted.
@@ -183,18 +195,14 @@ impl Transcoder {
     #[must_use]
     pub fn new(from: Charset, to: Charset) -> Option<Self> {
         let (from, to) = (Coding::of(from)?, Coding::of(to)?);
-        let ascii = from.has_ascii() && to.has_ascii();
-        let wide: (&[u8], &[u8]) = match to {
-            Coding::Utf16 { little: true } => (&[], &[0]),
-            Coding::Utf32 => (&[0, 0, 0], &[]),
-            _ => (&[0], &[]),
+        let ascii = match to {
+            _ if !from.has_ascii() => Ascii::None,
+            Coding::Utf16 { little: true } => Ascii::TwoBytesLittle,
+            Coding::Utf16 { little: false } | Coding::Ucs2 => Ascii::TwoBytes,
+            Coding::Utf32 => Ascii::FourBytes,
+            _ => Ascii::Same,
         };
-        Some(Self {
-            from,
-            to,
-            ascii,
-            wide: (from.has_ascii() && !to.has_ascii()).then_some(wide),
-        })
+        Some(Self { from, to, ascii })
     }
 
     /// Appends `bytes` in the other character set.
@@ -208,32 +216,49 @@ impl Transcoder {
         }
         let mut rest = bytes;
         while !rest.is_empty() {
-            if self.ascii {
-                let n = rest.iter().position(|b| !b.is_ascii());
-                let (head, tail) = rest.split_at(n.unwrap_or(rest.len()));
-                out.extend_from_slice(head);
-                rest = tail;
-                if rest.is_empty() {
-                    break;
-                }
-            } else if let Some((before, behind)) = self.wide {
-                let n = rest.iter().position(|b| !b.is_ascii());
-                let (head, tail) = rest.split_at(n.unwrap_or(rest.len()));
-                for b in head {
-                    out.extend_from_slice(before);
-                    out.push(*b);
-                    out.extend_from_slice(behind);
-                }
-                rest = tail;
-                if rest.is_empty() {
-                    break;
-                }
+            let n = match self.ascii {
+                Ascii::None => 0,
+                _ => ascii_run(rest),
+            };
+            let (head, tail) = rest.split_at(n);
+            match self.ascii {
+                Ascii::Same => out.extend_from_slice(head),
+                Ascii::TwoBytes => put_wide::<2, 1>(head, out),
+                Ascii::TwoBytesLittle => put_wide::<2, 0>(head, out),
+                Ascii::FourBytes => put_wide::<4, 3>(head, out),
+                Ascii::None => {}
+            }
+            rest = tail;
+            if rest.is_empty() {
+                break;
             }
             let (c, len) = decode(self.from, rest).ok_or(TranscodeError::Malformed)?;
             encode(self.to, c, out).ok_or(TranscodeError::NoSuchCharacter(c as u32))?;
             rest = rest.get(len..).unwrap_or(&[]);
         }
         Ok(())
+    }
+}
+
+/// How many bytes below 0x80 it begins with.
+#[inline]
+fn ascii_run(bytes: &[u8]) -> usize {
+    let (words, _) = bytes.as_chunks::<8>();
+    let high = |word: &[u8; 8]| u64::from_ne_bytes(*word) & 0x8080_8080_8080_8080;
+    let whole = 8 * words.iter().take_while(|word| high(word) == 0).count();
+    let rest = bytes.get(whole..).unwrap_or(&[]);
+    whole + rest.iter().take_while(|b| b.is_ascii()).count()
+}
+
+/// Appends each byte as a unit of `N` bytes of which it is the one at `AT`.
+fn put_wide<const N: usize, const AT: usize>(text: &[u8], out: &mut Vec<u8>) {
+    let start = out.len();
+    out.resize(start + N * text.len(), 0);
+    let (units, _) = out.get_mut(start..).unwrap_or(&mut []).as_chunks_mut::<N>();
+    for (unit, b) in units.iter_mut().zip(text) {
+        if let Some(place) = unit.get_mut(AT) {
+            *place = *b;
+        }
     }
 }
 
@@ -451,6 +476,29 @@ mod tests {
         );
         assert_eq!(convert("utf8mb4", "latin1", b"abc").unwrap(), b"abc");
         assert!(Transcoder::new(set("gbk"), set("utf8mb4")).is_none());
+    }
+
+    #[test]
+    fn long_runs_of_ascii_are_the_same_as_their_characters_one_by_one() {
+        for len in 0..40 {
+            let text: String = ('!'..='~')
+                .chain(['é', '单'])
+                .cycle()
+                .skip(94 - len)
+                .take(len + 12)
+                .collect();
+            for to in ["utf8mb3", "ucs2", "utf16", "utf16le", "utf32"] {
+                let mut want = Vec::new();
+                for c in text.chars() {
+                    encode(Coding::of(set(to)).unwrap(), c, &mut want).unwrap();
+                }
+                assert_eq!(
+                    convert("utf8mb4", to, text.as_bytes()).unwrap(),
+                    want,
+                    "{to} {text}"
+                );
+            }
+        }
     }
 
     #[test]

@@ -188,7 +188,14 @@ impl Convert {
             (T::Geometry(_), T::Geometry(_))
             | (T::Vector(_), T::Vector(_))
             | (T::Json, T::Json) => Self::Copy,
-            _ => return text(from, to).map(|t| Self::Text(Box::new(t))),
+            _ => {
+                let text = text(from, to)?;
+                if text.copies(from) {
+                    Self::Copy
+                } else {
+                    Self::Text(Box::new(text))
+                }
+            }
         })
     }
 
@@ -391,6 +398,25 @@ fn text(from: &Column, to: &Column) -> Option<TextConvert> {
 }
 
 impl TextConvert {
+    /// Whether every value of `from` is the same there, its length in as many bytes.
+    fn copies(&self, from: &Column) -> bool {
+        let charset = from.collation.charset().map_or(1, Charset::max_len);
+        let longest = match &from.data_type {
+            DataType::Char(n) | DataType::VarChar(n) => u64::from(*n) * u64::from(charset),
+            DataType::Binary(n) | DataType::VarBinary(n) => u64::from(*n),
+            DataType::Text(size) | DataType::Blob(size) => {
+                (1_u64 << (8 * u32::from(size.length_bytes()))) - 1
+            }
+            _ => return false,
+        };
+        self.transcode.is_none()
+            && self.max_chars.is_none()
+            && self.pad_to.is_none()
+            && self.strip.is_none()
+            && Width::of(from) == Width::Counted(self.to)
+            && longest <= self.max_bytes
+    }
+
     fn put(&self, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), ValueError> {
         let start = out.len();
         let length = usize::from(self.to);

@@ -28,8 +28,10 @@ const NAMES_AT: usize = 8;
 pub(super) struct Rewriting {
     /// By the content of table maps, without their ids.
     tables: HashMap<Box<[u8]>, Decision>,
-    /// What becomes of the Query events, in order: `None` when they stay.
-    queries: Vec<Option<Query>>,
+    /// How many Query events there are: each transaction has some, so that they are counted, not kept.
+    queries: usize,
+    /// Which of them do not stay as they are.
+    changed: Vec<(usize, Query)>,
     drops: bool,
 }
 
@@ -53,12 +55,16 @@ impl Rewriting {
         }
     }
 
+    #[inline]
     pub(super) fn query(&mut self, query: Option<Query>) {
-        self.queries.push(query);
+        if let Some(query) = query {
+            self.changed.push((self.queries, query));
+        }
+        self.queries += 1;
     }
 
     pub(super) fn changes(&self) -> bool {
-        !self.tables.is_empty() || self.queries.iter().any(Option::is_some)
+        !self.tables.is_empty() || !self.changed.is_empty()
     }
 }
 
@@ -163,18 +169,19 @@ impl<'a> Pass<'a> {
             return Ok(());
         }
         if is_query(raw) {
-            let query = self.rewriting.queries.get(self.queries);
+            let mut changed = self.rewriting.changed.iter();
+            let query = changed.find(|(at, _)| *at == self.queries);
             self.queries += 1;
-            match query {
-                Some(Some(Query::Dropped)) => return Ok(()),
-                Some(Some(Query::Body(body))) => {
+            match query.map(|(_, query)| query) {
+                Some(Query::Dropped) => return Ok(()),
+                Some(Query::Body(body)) => {
                     self.anything = true;
                     return put(raw, out, |out| {
                         out.extend_from_slice(body);
                         Ok(())
                     });
                 }
-                _ => {}
+                None => {}
             }
         }
         out.extend_from_slice(raw.bytes);
