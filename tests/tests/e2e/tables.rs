@@ -8,8 +8,10 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use tributary_tests::cluster::Cluster;
 use tributary_tests::compare::{CompareOptions, compare};
+use tributary_tests::coordinator::{Branch, Coordinator, Finish, Outcome};
 use tributary_tests::mysqld::Mysqld;
 use tributary_tests::service::{Service, ServiceOptions, get};
+use tributary_tests::tso::Tso;
 
 use crate::world::{CATCH_UP, World};
 
@@ -31,7 +33,15 @@ fn parts() -> Vec<(usize, String)> {
 struct Story {
     world: World,
     replica: Mysqld,
+    coordinator: Arc<Coordinator>,
     next_id: u64,
+}
+
+/// A point between statements: number, commit timestamp and time (UTC) of the last transaction before it.
+struct Point {
+    gno: u64,
+    tso: u64,
+    time: String,
 }
 
 impl Story {
@@ -68,10 +78,52 @@ impl Story {
             .service
             .wait_status("all nodes are read", CATCH_UP, read)
             .await?;
+        let tso = Arc::new(Tso::new());
+        let coordinator = Coordinator::new("tables", world.cluster.app_opts(), tso);
         Ok(Self {
             world,
             replica,
+            coordinator,
             next_id: 0,
+        })
+    }
+
+    /// A transaction with a branch on each node, and another a moment later: what is done behind them is later than the first
+    /// by every clock.
+    async fn point(&mut self) -> Result<Point> {
+        let mut stamps = Vec::new();
+        let time: String = self
+            .replica
+            .row("SELECT DATE_FORMAT(UTC_TIMESTAMP(), '%Y-%m-%dT%T')")
+            .await?;
+        for _ in 0..2 {
+            let branches: Vec<Branch> = (0..3)
+                .map(|node| {
+                    self.next_id += 1;
+                    let (id, table) = (self.next_id, format!("shop_{node}.orders_{}", node * 2));
+                    Branch {
+                        node,
+                        statements: vec![format!("INSERT INTO {table} (id) VALUES ({id})")],
+                    }
+                })
+                .collect();
+            let outcome = self
+                .coordinator
+                .session()
+                .run(&branches, Finish::TwoPhase)
+                .await;
+            let Outcome::Committed { tso: Some(tso) } = outcome else {
+                anyhow::bail!("{outcome:?}");
+            };
+            stamps.push(tso);
+            // The point's time has whole seconds.
+            tokio::time::sleep(Duration::from_millis(1100)).await;
+        }
+        self.same().await?;
+        Ok(Point {
+            gno: self.world.last_gno().await?,
+            tso: stamps[0],
+            time,
         })
     }
 
@@ -153,7 +205,7 @@ impl Story {
 async fn tables_that_were_there_before_are_known() -> Result<()> {
     let mut story = Story::start().await?;
     story.same().await?;
-    let before = story.world.last_gno().await?;
+    let before = story.point().await?;
     stuck(&mut story).await?;
     for change in [
         "ADD COLUMN size INT NOT NULL DEFAULT 3 AFTER name",
@@ -170,8 +222,8 @@ async fn tables_that_were_there_before_are_known() -> Result<()> {
         story.world.service.kill9();
         story.world.service.launch().await?;
     }
-    story.same().await?;
-    shown_by_commands(&mut story, before).await?;
+    let behind = story.point().await?;
+    shown_by_commands(&mut story, &before, &behind).await?;
     checked(&story).await?;
     story.world.verified().await?;
     story.world.no_errors_logged()?;
@@ -222,7 +274,7 @@ async fn stuck(story: &mut Story) -> Result<()> {
 }
 
 /// `tributary schema` of a running service and of a stopped one.
-async fn shown_by_commands(story: &mut Story, before: u64) -> Result<()> {
+async fn shown_by_commands(story: &mut Story, before: &Point, behind: &Point) -> Result<()> {
     let theirs: (String, String) = story
         .replica
         .row(&format!("SHOW CREATE TABLE {LOGICAL}"))
@@ -234,14 +286,29 @@ async fn shown_by_commands(story: &mut Story, before: u64) -> Result<()> {
     ensure!(now.trim_end() == theirs.1, "{now}\n{}", theirs.1);
     let executed = story.world.service.status().await?.gtid_executed();
     let uuid = executed.split(':').next().unwrap_or_default();
-    let at = format!("{uuid}:{before}");
-    let (_, then) = story
-        .tributary(&["schema", "show", LOGICAL, "--at", &at, "--admin", &admin])
-        .await?;
-    ensure!(
-        then.contains("`made` datetime(3)") && !then.contains("late"),
-        "{then}"
-    );
+    let points = |p: &Point| {
+        [
+            format!("{uuid}:{}", p.gno),
+            p.tso.to_string(),
+            p.time.clone(),
+        ]
+    };
+    for at in points(before) {
+        let (_, then) = story
+            .tributary(&["schema", "show", LOGICAL, "--at", &at, "--admin", &admin])
+            .await?;
+        ensure!(
+            then.contains("`made` datetime(3)") && !then.contains("late"),
+            "{at}: {then}"
+        );
+    }
+    for at in points(behind) {
+        let (_, then) = story
+            .tributary(&["schema", "show", LOGICAL, "--at", &at, "--admin", &admin])
+            .await?;
+        ensure!(then == now, "{at}: {then}");
+    }
+    let at = format!("{uuid}:{}", before.gno);
     let diff = ["schema", "diff", LOGICAL, "--from", &at, "--admin", &admin];
     let (_, diff) = story.tributary(&diff).await?;
     for part in ["`late`", "`born`", "`made`", "enum('a','b','c')"] {
