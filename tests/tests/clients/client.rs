@@ -19,6 +19,17 @@ use tributary_tests::tools::{repository, workspace_program};
 use crate::change::Change;
 use crate::model::Model;
 
+/// When a client tells of heartbeats.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Heartbeats {
+    /// When nothing else comes.
+    AtRest,
+    /// At times while it is connected, from what it makes of the server's.
+    AtTimes,
+    /// It asks for none, or does not tell of them.
+    Never,
+}
+
 /// A client and how it is used.
 #[derive(Debug, Clone)]
 pub(crate) struct Spec {
@@ -36,8 +47,8 @@ pub(crate) struct Spec {
     pub(crate) tls: bool,
     /// It keeps its position itself; the others are told where to go on.
     pub(crate) own_position: bool,
-    /// It asks for heartbeats and tells of them.
-    pub(crate) heartbeats: bool,
+    /// When it tells of heartbeats.
+    pub(crate) heartbeats: Heartbeats,
     /// Columns whose values it cannot give, and why.
     pub(crate) exempt: &'static [(&'static str, &'static str)],
     /// Tables it is told to leave out, and why.

@@ -9,7 +9,7 @@ use tributary_tests::cluster::Cluster;
 use tributary_tests::mysqld::{Mysqld, MysqldOptions, REPL_ACCOUNT};
 use tributary_tests::service::{Service, ServiceOptions, Status, UserEntry};
 
-use crate::client::{Client, Site, Spec, until};
+use crate::client::{Client, Heartbeats, Site, Spec, until};
 use crate::shards::Shards;
 
 const CATCH_UP: Duration = Duration::from_secs(150);
@@ -41,7 +41,7 @@ fn specs() -> Vec<Spec> {
         modes: ["file", "gtid"],
         tls: false,
         own_position: false,
-        heartbeats: true,
+        heartbeats: Heartbeats::AtRest,
         exempt: &[],
         left_out: &[],
         only: &[],
@@ -50,8 +50,8 @@ fn specs() -> Vec<Spec> {
         Spec {
             own_position: true,
             tls: true,
-            // Its own heartbeats follow events.
-            heartbeats: false,
+            // Its own are written behind what it reads, once in an interval.
+            heartbeats: Heartbeats::AtTimes,
             // On a source with GTIDs it always goes by GTID.
             modes: ["gtid", "gtid"],
             ..spec("debezium", "debezium", 401)
@@ -63,13 +63,13 @@ fn specs() -> Vec<Spec> {
         Spec {
             modes: ["gtid", "file"],
             // It asks for none.
-            heartbeats: false,
+            heartbeats: Heartbeats::Never,
             ..spec("mysql-async", "tributary-mysql-async-client", 409)
         },
         Spec {
             api: "canal",
             // Its own heartbeats are not told of.
-            heartbeats: false,
+            heartbeats: Heartbeats::Never,
             left_out: &[("geometries", NO_GEOMETRIES)],
             only: LASTING,
             ..spec("go-mysql-canal", "go", 406)
@@ -85,13 +85,13 @@ fn specs() -> Vec<Spec> {
         Spec {
             account: NATIVE,
             modes: ["gtid", "file"],
-            heartbeats: false,
+            heartbeats: Heartbeats::Never,
             ..spec("vlasky-zongji", "vlasky", 404)
         },
         Spec {
             account: NATIVE,
             modes: ["file", "file"],
-            heartbeats: false,
+            heartbeats: Heartbeats::Never,
             exempt: &[("c_latin", "it reads latin1 as UTF-8")],
             only: LASTING,
             ..spec("powersync-zongji", "powersync", 407)
@@ -99,14 +99,14 @@ fn specs() -> Vec<Spec> {
         Spec {
             own_position: true,
             modes: ["file", "file"],
-            heartbeats: false,
+            heartbeats: Heartbeats::Never,
             exempt: &[("c_time", "a negative TIME becomes a time of day")],
             left_out: &[("indexes", NO_INDEXES)],
             ..spec("maxwell", "maxwell", 408)
         },
         Spec {
             account: NATIVE,
-            heartbeats: false,
+            heartbeats: Heartbeats::Never,
             left_out: &[("bank.wide", BEHIND_YEAR), ("bank.types", BEHIND_YEAR)],
             ..spec("canal", "canal", 405)
         },
@@ -299,6 +299,11 @@ impl World {
                 model.rotates,
                 model.heartbeats
             );
+            ensure!(
+                spec.heartbeats == Heartbeats::Never || model.heartbeats > 0,
+                "{}: no heartbeats",
+                spec.name
+            );
             // Schema changes of tables that are left out are left out, too.
             if missing.len() > untold || !differences.is_empty() || !model.skewed.is_empty() {
                 let first: Vec<&String> = differences.iter().take(12).collect();
@@ -436,7 +441,7 @@ async fn idle(world: &mut World) -> Result<()> {
         client.look_after(false).await?;
         let heartbeats = client.model().heartbeats;
         ensure!(
-            !client.spec.heartbeats || heartbeats > before,
+            client.spec.heartbeats != Heartbeats::AtRest || heartbeats > before,
             "{}: no heartbeat in 4 s",
             client.spec.name
         );
