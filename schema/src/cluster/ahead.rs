@@ -77,10 +77,8 @@ impl ClusterSchema {
             unit.effect = Effect::Contract;
             return unit;
         }
-        if table
-            .altered(alter)
-            .is_ok_and(|t| has_key_columns(&t, alter))
-        {
+        let altered = table.altered(alter);
+        if has_keys(table, alter) && altered.is_ok_and(|t| has_key_columns(&t, alter)) {
             return unit;
         }
         let renamed = names.and_then(|names| same_with(&unit.statement, table, &ahead, &names));
@@ -158,6 +156,18 @@ impl ClusterSchema {
         let (schema, table) = statement.resolve(&alter.name);
         (schema.to_owned(), table.to_owned())
     }
+}
+
+/// Whether the keys are there that are dropped or changed.
+fn has_keys(table: &Table, alter: &AlterTable) -> bool {
+    alter.items.iter().all(|item| match &item.action {
+        AlterAction::DropKey(name)
+        | AlterAction::RenameKey(name, _)
+        | AlterAction::KeyVisibility(name, _) => {
+            table.keys.iter().any(|key| same_name(&key.name, name))
+        }
+        _ => true,
+    })
 }
 
 /// Whether the columns of all new keys are there.

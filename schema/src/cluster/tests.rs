@@ -647,3 +647,18 @@ fn a_part_that_comes_with_the_newest_definition_has_had_all_of_them() {
     assert_eq!(story.ddl("b", "s_2", narrow).len(), 1);
     assert!(story.schema.waiting().is_empty());
 }
+
+/// Found by random programs (seed 403 of those between real servers): downstream was told to drop an index that it had not got yet.
+#[test]
+fn what_is_done_to_an_index_that_waits_waits_with_it() {
+    for then in ["DROP INDEX k ON t", "ALTER TABLE t RENAME INDEX k TO l"] {
+        let mut story = two_parts("id INT PRIMARY KEY, x INT");
+        let add = "ALTER TABLE t ADD UNIQUE KEY k (x, id)";
+        assert_eq!(story.ddl("a", "s_1", add), NONE);
+        assert_eq!(story.ddl("a", "s_1", then), NONE, "{then}");
+        assert_eq!(story.ddl("b", "s_2", add).len(), 1);
+        assert_eq!(story.ddl("b", "s_2", then).len(), 1, "{then}");
+        assert!(story.schema.waiting().is_empty());
+        assert!(!story.logical("s", "t").contains("`k`"), "{then}");
+    }
+}
