@@ -86,6 +86,19 @@ impl SideConn {
         Ok(out)
     }
 
+    /// No tables, but how the node takes their names.
+    pub(crate) async fn names(&mut self) -> Result<NodeTables, CollectorError> {
+        const DOING: &str = "asking how it takes names";
+        let row = self
+            .query("SELECT @@GLOBAL.lower_case_table_names", DOING)
+            .await?;
+        let folds = row.first().and_then(|row| text(row, 0).parse().ok());
+        Ok(NodeTables {
+            lower_case_table_names: folds.unwrap_or(0),
+            ..NodeTables::default()
+        })
+    }
+
     /// `None` when the node does not show it: it is gone, a view of what is gone, or not for this account.
     async fn definition(
         &mut self,

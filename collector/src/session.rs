@@ -177,6 +177,11 @@ impl Task {
                  binlog_row_metadata=FULL from its rows. GRANT SELECT ON *.* lets the account see them"
             );
         }
+        // How it takes names is needed in any case.
+        let tables = match tables {
+            Some(tables) => tables,
+            None => side.names().await?,
+        };
         let start = NodeStart {
             before: before.clone(),
             tables,

@@ -22,6 +22,6 @@ pub struct NodeTables {
 pub struct NodeStart {
     /// The GTIDs that lie before it.
     pub before: GtidSet,
-    /// Its tables there; `None` when they are not known.
-    pub tables: Option<NodeTables>,
+    /// Its tables there, as far as they are known: at least how it takes names.
+    pub tables: NodeTables,
 }

@@ -283,9 +283,7 @@ impl Task {
     /// A node is read for the first time.
     fn begin(&mut self, node: NodeId, start: NodeStart) {
         self.merger.set_before_start(node, start.before);
-        if let Some(tables) = &start.tables {
-            self.merger.learn_tables(node, tables);
-        }
+        self.merger.learn_tables(node, &start.tables);
     }
 
     fn answer(&mut self, answer: FenceAnswer) -> Result<(), MergeError> {

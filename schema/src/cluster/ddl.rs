@@ -12,6 +12,7 @@ use crate::ddl::{DdlProblem, Effect, Kind, NameRef, Session, Statement, Unit};
 use crate::history::{Change, Moment, Object};
 use crate::lex::LexMode;
 use crate::pending::{Participant, Verdict};
+use crate::route::NameCase;
 
 /// A statement as a node logged it.
 #[derive(Clone, Copy, Debug)]
@@ -61,7 +62,15 @@ impl ClusterSchema {
             schema: source.schema,
             mode: LexMode::from_sql_mode(source.sql_mode),
         };
-        let statement = Statement::parse(source.sql, session);
+        let mut statement = Statement::parse(source.sql, session);
+        if (self.nodes.get(source.node)).is_some_and(|known| known.case == NameCase::Folded) {
+            statement = statement.folded();
+        }
+        let schema = statement.default_schema().to_owned();
+        let source = &SourceStatement {
+            schema: &schema,
+            ..*source
+        };
         match statement.effect(None) {
             Effect::NodeLocal => return Ok(self.local_statement()),
             Effect::Account if !self.rules.accounts => return Ok(self.local_statement()),

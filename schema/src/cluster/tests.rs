@@ -662,3 +662,39 @@ fn what_is_done_to_an_index_that_waits_waits_with_it() {
         assert!(!story.logical("s", "t").contains("`k`"), "{then}");
     }
 }
+
+#[test]
+fn names_are_what_each_node_takes_them_for() {
+    let mut story = Story::new(&[map("Shop_*.Orders_*", "shop.orders")], &["a", "b"]);
+    let folding = NodeTables {
+        lower_case_table_names: 1,
+        ..NodeTables::default()
+    };
+    story.schema.learn("b", &folding, story.at());
+    story.restart();
+    let create = "CREATE TABLE Orders_1 (id INT PRIMARY KEY, Cased INT)";
+    assert_eq!(story.ddl("a", "", "CREATE DATABASE Shop_1").len(), 1);
+    assert_eq!(story.ddl("a", "Shop_1", create).len(), 1);
+    assert_eq!(story.ddl("b", "", "CREATE DATABASE SHOP_2"), NONE);
+    let create = "CREATE TABLE oRDERS_2 (id INT PRIMARY KEY, Cased INT)";
+    assert_eq!(story.ddl("b", "Shop_2", create), NONE);
+    let parts: Vec<_> = (story.schema.parts[&("shop".to_owned(), "orders".to_owned())].iter())
+        .map(|p| (p.schema.as_str(), p.table.as_str()))
+        .collect();
+    assert_eq!(parts, [("Shop_1", "Orders_1"), ("shop_2", "orders_2")]);
+    let change = "ALTER TABLE {} DROP COLUMN CASED";
+    assert_eq!(
+        story.ddl("b", "", &change.replace("{}", "SHOP_2.ORDERS_2")),
+        NONE
+    );
+    let written = story.ddl("a", "Shop_1", &change.replace("{}", "Orders_1"));
+    assert_eq!(written, ["ALTER TABLE `orders` DROP COLUMN CASED"]);
+    // What no route speaks of, too: its rows will name it so.
+    assert_eq!(
+        story.ddl("b", "", "CREATE DATABASE Plain"),
+        ["CREATE DATABASE `plain`"]
+    );
+    let plain = story.ddl("b", "PLAIN", "CREATE TABLE Last (Id INT)");
+    assert_eq!(plain, ["CREATE TABLE `last` (Id INT)"]);
+    assert!(story.schema.physical("b", "plain", "last").is_some());
+}

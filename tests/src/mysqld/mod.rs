@@ -29,6 +29,8 @@ pub const REPL_ACCOUNT: (&str, &str) = ("repl", "repl-demo");
 /// Account of the workload, and its password.
 pub const APP_ACCOUNT: (&str, &str) = ("app", "app-demo");
 
+/// Names of databases and tables are kept in lower case and found in any.
+const FOLDING: &str = "--lower-case-table-names=1";
 const START_TIMEOUT: Duration = Duration::from_secs(120);
 const STOP_TIMEOUT: Duration = Duration::from_secs(60);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -79,6 +81,12 @@ impl MysqldOptions {
     pub fn arg(mut self, arg: &str) -> Self {
         self.extra_args.push(arg.to_owned());
         self
+    }
+
+    /// Makes it keep names of databases and tables in lower case, and find them in any.
+    #[must_use]
+    pub fn folding_names(self) -> Self {
+        self.arg(FOLDING)
     }
 
     fn arguments(&self, dir: &Path, port: u16) -> Vec<OsString> {
@@ -137,7 +145,8 @@ impl Mysqld {
         let datadir = dir.join("data");
         ensure!(!datadir.exists(), "{} exists already", datadir.display());
         // Copying is done off the async threads: it takes a second for the first server.
-        tokio::task::spawn_blocking(move || template::copy_to(&datadir)).await??;
+        let folding = options.extra_args.iter().any(|arg| arg == FOLDING);
+        tokio::task::spawn_blocking(move || template::copy_to(&datadir, folding)).await??;
         let port = options.port.map_or_else(free_port, Ok)?;
         let mut server = Self {
             options,

@@ -1,7 +1,8 @@
 //! An initialised data directory, made once per MySQL version and copied for every server.
 //!
 //! In: the `mysqld` of the testbed and `docker/mysql/accounts.sql`. Out: a data directory with
-//! those accounts, a password-less root, no binlog and no GTIDs.
+//! those accounts, a password-less root, no binlog and no GTIDs. How a server takes names is settled when its data are made, so
+//! there are two: for names as they are, and for names in lower case.
 
 use std::fs::{self, File};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -16,8 +17,8 @@ use crate::tools::{cache_dir, mysql_program, mysql_version};
 const ACCOUNTS: &str = include_str!("../../../docker/mysql/accounts.sql");
 
 /// Fills `datadir` (which must not exist) with a fresh server's data.
-pub(super) fn copy_to(datadir: &Path) -> Result<()> {
-    let template = template()?;
+pub(super) fn copy_to(datadir: &Path, folding: bool) -> Result<()> {
+    let template = template(folding)?;
     // cp keeps holes: most of a fresh data directory is empty space.
     let status = Command::new("cp")
         .args(["--archive", "--sparse=always", "--reflink=auto"])
@@ -48,12 +49,16 @@ fn init_file_text() -> String {
     text
 }
 
-fn template() -> Result<PathBuf> {
+fn template(folding: bool) -> Result<PathBuf> {
     let version = mysql_version()?;
     let mut hasher = DefaultHasher::new();
     (ACCOUNTS, include_str!("template.rs")).hash(&mut hasher);
     let cache = cache_dir();
-    let template = cache.join(format!("mysql-data-{version}-{:016x}", hasher.finish()));
+    let names = if folding { "-folding" } else { "" };
+    let template = cache.join(format!(
+        "mysql-data-{version}-{:016x}{names}",
+        hasher.finish()
+    ));
     if template.exists() {
         return Ok(template);
     }
@@ -63,12 +68,12 @@ fn template() -> Result<PathBuf> {
         .context("lock the template of the data directory")?;
     // Another process may have made it while this one waited.
     if !template.exists() {
-        initialise(&cache, &template)?;
+        initialise(&cache, &template, folding)?;
     }
     Ok(template)
 }
 
-fn initialise(cache: &Path, template: &Path) -> Result<()> {
+fn initialise(cache: &Path, template: &Path, folding: bool) -> Result<()> {
     let work = tempfile::tempdir_in(cache)?;
     let datadir = work.path().join("data");
     let init_file = work.path().join("accounts.sql");
@@ -85,6 +90,7 @@ fn initialise(cache: &Path, template: &Path) -> Result<()> {
             "--skip-log-bin",
             "--innodb-redo-log-capacity=64M",
         ])
+        .args(folding.then_some(super::FOLDING))
         .args(super::user_argument())
         .stdin(Stdio::null())
         .stdout(output.try_clone()?)

@@ -14,6 +14,7 @@ mod files;
 mod huge;
 mod merge;
 mod mysql_replica;
+mod names;
 mod network;
 mod nodes;
 mod parallel;
