@@ -9,8 +9,7 @@ use super::unit::Edit;
 use crate::lex::quote_name;
 
 /// A name as such a node keeps it: letters that have one small letter get it.
-#[must_use]
-pub fn folded_name(name: &str) -> String {
+fn folded_name(name: &str) -> String {
     let small = |c: char| {
         let mut lower = c.to_lowercase();
         match (lower.next(), lower.next()) {

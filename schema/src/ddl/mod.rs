@@ -27,7 +27,6 @@ pub(crate) use column::ColumnDef;
 pub use create::CreateTable;
 pub(crate) use create::TableOptions;
 pub use effect::Effect;
-pub use fold::folded_name;
 pub use legacy::{DdlEffect, DdlStatement};
 pub use reader::{NameRef, NameRole};
 pub use statement::{DatabaseChange, Kind, Session, Statement};
