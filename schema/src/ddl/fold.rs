@@ -4,7 +4,7 @@
 //! it, have those; and downstream, where case may count, they must be written so.
 
 use super::reader::NameRole;
-use super::statement::Statement;
+use super::statement::{Kind, Statement};
 use super::unit::Edit;
 use crate::lex::quote_name;
 
@@ -25,11 +25,12 @@ impl Statement {
     #[must_use]
     pub fn folded(self) -> Self {
         let schema = folded_name(&self.schema);
+        let program = matches!(self.kind, Kind::Program { .. });
         let mut edits: Vec<Edit> = Vec::new();
         for name in &self.names {
-            let own = match name.role {
-                NameRole::Program => name.name.clone(),
-                _ => folded_name(&name.name),
+            let own = match program && name.role == NameRole::Program {
+                true => name.name.clone(),
+                false => folded_name(&name.name),
             };
             let database = name.schema.as_deref().map(folded_name);
             if own == name.name && database == name.schema {
@@ -91,6 +92,10 @@ mod tests {
             (
                 "CREATE VIEW V AS SELECT Id FROM Orders",
                 "CREATE VIEW `v` AS SELECT Id FROM `orders`",
+            ),
+            (
+                "CREATE TRIGGER Shop.Counts AFTER INSERT ON Orders FOR EACH ROW SET @a = 1",
+                "CREATE TRIGGER `shop`.`Counts` AFTER INSERT ON `orders` FOR EACH ROW SET @a = 1",
             ),
             ("DROP TABLE orders, Lines", "DROP TABLE orders, `lines`"),
             (
