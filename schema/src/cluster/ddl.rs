@@ -87,6 +87,7 @@ impl ClusterSchema {
         let mut run = Run {
             at,
             source: *source,
+            schema: String::new(),
             out: Vec::new(),
         };
         let physical = self.physical_changes(source, &statement);
@@ -198,6 +199,7 @@ impl ClusterSchema {
         }
         let unit = self.behind_what_waits(unit, &who);
         let verdict = self.pending.observe(&unit, &who, &all, run.at.commit_time);
+        run.schema.clone_from(&who.schema);
         if verdict == Verdict::Emit || mutant(Mutant::EmitEveryDdl) {
             self.emit(unit.statement, run);
         }
@@ -210,7 +212,7 @@ impl ClusterSchema {
             let (logical, _) = statement.resolve(&create.name);
             let there = self.logical.collation(logical);
             let physical = self.nodes.get(run.source.node);
-            let here = physical.map_or(there, |n| n.catalog.collation(run.source.schema));
+            let here = physical.map_or(there, |n| n.catalog.collation(&run.schema));
             if here != there
                 && let Some(explicit) = statement.with_charset(here)
             {
@@ -383,6 +385,8 @@ struct Run<'a> {
     /// Where the next statement stands.
     at: Moment,
     source: SourceStatement<'a>,
+    /// Database of the node's table that is spoken of, which need not be the default one.
+    schema: String,
     out: Vec<Emitted>,
 }
 

@@ -698,3 +698,26 @@ fn names_are_what_each_node_takes_them_for() {
     assert_eq!(plain, ["CREATE TABLE `last` (Id INT)"]);
     assert!(story.schema.physical("b", "plain", "last").is_some());
 }
+
+/// Found by holding the catalog against a node's: a table whose statement named its database was given the character set of another.
+#[test]
+fn a_table_has_the_character_set_of_the_database_it_is_made_in() {
+    let mut story = Story::new(&[map("s_*.t", "s.t")], &["a", "b"]);
+    story.ddl("a", "", "CREATE DATABASE s_1 CHARACTER SET latin1");
+    story.ddl("a", "", "CREATE DATABASE other CHARACTER SET utf8mb4");
+    for schema in ["", "other", "s_1"] {
+        let create = "CREATE TABLE s_1.plain (v VARCHAR(9))";
+        let written = story.ddl("a", schema, create);
+        assert_eq!(
+            written,
+            ["CREATE TABLE `s`.plain (v VARCHAR(9))"],
+            "{schema}"
+        );
+        assert!(story.logical("s", "plain").contains("CHARSET=latin1"));
+        story.ddl("a", schema, "DROP TABLE s_1.plain");
+    }
+    // Of another node the database may have another: then it is said.
+    story.ddl("b", "", "CREATE DATABASE s_2 CHARACTER SET utf8mb4");
+    let written = story.ddl("b", "other", "CREATE TABLE s_2.t (v VARCHAR(9))");
+    assert!(written[0].to_lowercase().contains("utf8mb4"), "{written:?}");
+}

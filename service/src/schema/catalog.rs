@@ -132,11 +132,11 @@ fn default(column: &Column) -> (Option<String>, bool) {
     match &column.default {
         None | Some(DefaultValue::Null) => (None, false),
         Some(DefaultValue::Text(text)) if is_binary(&column.data_type) => {
-            (Some(hex(text.as_bytes())), false)
+            (Some(hex(without_padding(text.as_bytes()))), false)
         }
         Some(DefaultValue::Text(text)) => (Some(text.clone()), false),
         Some(DefaultValue::Bits(bits)) => (Some(format!("b'{bits}'")), false),
-        Some(DefaultValue::Bytes(bytes)) => (Some(hex(bytes)), false),
+        Some(DefaultValue::Bytes(bytes)) => (Some(hex(without_padding(bytes))), false),
         Some(DefaultValue::Now) => (Some(now(&column.data_type)), true),
         Some(DefaultValue::Expression(text)) => (Some(text.clone()), true),
     }
@@ -144,6 +144,12 @@ fn default(column: &Column) -> (Option<String>, bool) {
 
 fn is_binary(data_type: &DataType) -> bool {
     matches!(data_type, DataType::Binary(_) | DataType::VarBinary(_))
+}
+
+/// The zeros that a `BINARY` ends with are not told.
+fn without_padding(bytes: &[u8]) -> &[u8] {
+    let end = bytes.iter().rposition(|b| *b != 0).map_or(0, |at| at + 1);
+    bytes.get(..end).unwrap_or(bytes)
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -192,6 +198,12 @@ fn lengths(column: &Column) -> (Option<u64>, Option<u64>) {
         .charset()
         .map_or(1, tributary_schema::Charset::max_len);
     let max = u64::from(max);
+    // Of texts without a length the least bytes of a character count.
+    let min = match charset_of(column.collation).as_str() {
+        "ucs2" | "utf16" | "utf16le" => 2,
+        "utf32" => 4,
+        _ => 1,
+    };
     let blob = |size: BlobSize| match size {
         BlobSize::Tiny => 0xff,
         BlobSize::Plain => 0xffff,
@@ -203,7 +215,8 @@ fn lengths(column: &Column) -> (Option<u64>, Option<u64>) {
             (Some(u64::from(*n)), Some(u64::from(*n) * max))
         }
         DataType::Binary(n) | DataType::VarBinary(n) => (Some(u64::from(*n)), Some(u64::from(*n))),
-        DataType::Text(size) | DataType::Blob(size) => (Some(blob(*size)), Some(blob(*size))),
+        DataType::Text(size) => (Some(blob(*size) / min), Some(blob(*size))),
+        DataType::Blob(size) => (Some(blob(*size)), Some(blob(*size))),
         // Numbers of four bytes.
         DataType::Vector(n) => (Some(u64::from(*n) * 4), Some(u64::from(*n) * 4)),
         DataType::Enum(values) => {

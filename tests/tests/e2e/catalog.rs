@@ -35,7 +35,8 @@ const SHOP: &[&str] = &[
     "CREATE TABLE `Über.```.`t ``1` (`a b` INT PRIMARY KEY, `ключ` VARCHAR(3)) ENGINE=MyISAM",
     "ALTER TABLE shop.types ADD COLUMN late INT NOT NULL DEFAULT '3' AFTER b1, ADD UNIQUE KEY one (i8), DROP COLUMN c0",
     "CREATE INDEX part_of ON shop.children (part)",
-    "ALTER TABLE shop.parents RENAME COLUMN part TO piece, COMMENT='some of them'",
+    "ALTER TABLE shop.parents ADD COLUMN bit INT, COMMENT='some of them'",
+    "ALTER TABLE shop.parents RENAME COLUMN bit TO piece",
 ];
 
 /// Questions about schemas, each in an order of its own.
@@ -55,6 +56,7 @@ const QUESTIONS: &[&str] = &[
     "SELECT * FROM information_schema.referential_constraints WHERE CONSTRAINT_SCHEMA = 'shop' ORDER BY CONSTRAINT_NAME",
     "SELECT TABLE_NAME, COLUMN_NAME, SRS_ID, GEOMETRY_TYPE_NAME FROM information_schema.st_geometry_columns WHERE {t} ORDER BY 1, 2",
     "SHOW CREATE DATABASE shop",
+    "SHOW CREATE DATABASE `Über.```",
     "SHOW CREATE TABLE shop.parents",
     "SHOW CREATE TABLE shop.types",
     "SHOW CREATE TABLE `Über.```.`t ``1`",

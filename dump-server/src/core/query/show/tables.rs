@@ -250,6 +250,10 @@ fn create_table(env: Env<'_>, t: &mut Tokens<'_>, view: bool) -> Result<ResultSe
     Ok(set)
 }
 
+fn quoted(name: &str) -> String {
+    format!("`{}`", name.replace('`', "``"))
+}
+
 fn create_database(env: Env<'_>, t: &mut Tokens<'_>) -> Result<ResultSet, SqlError> {
     let unless = if t.eat_all(&["IF", "NOT", "EXISTS"]) {
         "/*!32312 IF NOT EXISTS*/ "
@@ -261,14 +265,25 @@ fn create_database(env: Env<'_>, t: &mut Tokens<'_>) -> Result<ResultSet, SqlErr
     let found = metadata::databases(env)
         .into_iter()
         .find(|d| d.name == name);
-    let found = found.ok_or_else(|| errors::unknown_database(&name))?;
+    let missing = || match metadata::is_closed(&name) {
+        true => errors::database_denied(&env.session.user, &name),
+        false => errors::unknown_database(&name),
+    };
+    let found = found.ok_or_else(missing)?;
     let mut set = ResultSet::new(vec![
         Column::text("Database", 64).not_null(),
         Column::text("Create Database", 1024).not_null(),
     ]);
+    // MySQL shows the default collation of utf8mb4 alone.
+    let default = vars::charset_by_name(&found.charset);
+    let collation = match default.is_some_and(|c| c.collation == found.collation) {
+        true if found.charset != "utf8mb4" => String::new(),
+        _ => format!(" COLLATE {}", found.collation),
+    };
     let statement = format!(
-        "CREATE DATABASE {unless}`{}` /*!40100 DEFAULT CHARACTER SET {} COLLATE {} */ /*!80016 DEFAULT ENCRYPTION='N' */",
-        found.name, found.charset, found.collation
+        "CREATE DATABASE {unless}{} /*!40100 DEFAULT CHARACTER SET {}{collation} */ /*!80016 DEFAULT ENCRYPTION='N' */",
+        quoted(&found.name),
+        found.charset
     );
     set.push(vec![some(found.name), some(statement)]);
     Ok(set)
