@@ -702,7 +702,7 @@ fn names_are_what_each_node_takes_them_for() {
 /// Found by holding the catalog against a node's: a table whose statement named its database was given the character set of another.
 #[test]
 fn a_table_has_the_character_set_of_the_database_it_is_made_in() {
-    let mut story = Story::new(&[map("s_*.t", "s.t")], &["a", "b"]);
+    let mut story = Story::new(&[map("s_*.{*}", "s.$2")], &["a", "b"]);
     story.ddl("a", "", "CREATE DATABASE s_1 CHARACTER SET latin1");
     story.ddl("a", "", "CREATE DATABASE other CHARACTER SET utf8mb4");
     for schema in ["", "other", "s_1"] {
@@ -710,7 +710,7 @@ fn a_table_has_the_character_set_of_the_database_it_is_made_in() {
         let written = story.ddl("a", schema, create);
         assert_eq!(
             written,
-            ["CREATE TABLE `s`.plain (v VARCHAR(9))"],
+            ["CREATE TABLE `s`.`plain` (v VARCHAR(9))"],
             "{schema}"
         );
         assert!(story.logical("s", "plain").contains("CHARSET=latin1"));
