@@ -256,11 +256,21 @@ impl Pending {
         }
     }
 
-    /// Whether others have had a statement about one of these columns that `who` has not.
+    /// Whether others have had a statement about one of these columns of a logical table (or, without `columns`, about any) that
+    /// `who`, a part of it, has not.
     #[must_use]
-    pub fn lacks(&self, who: &Participant, columns: &[String]) -> bool {
+    pub fn lacks(
+        &self,
+        who: &Participant,
+        logical: &(String, String),
+        columns: Option<&[String]>,
+    ) -> bool {
+        let about = |e: &Entry| match columns {
+            Some(columns) => e.touches(columns),
+            None => !(e.adds.is_empty() && e.leaves.is_empty() && e.renamed.is_empty()),
+        };
         let mut open = self.open.values();
-        open.any(|e| e.count(who) < e.most() && e.touches(columns))
+        open.any(|e| e.tables.contains(logical) && e.count(who) < e.most() && about(e))
     }
 
     /// Columns that a physical table calls by their new names already, while the logical table has the old ones: (old, new).

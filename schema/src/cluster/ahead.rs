@@ -98,8 +98,20 @@ impl ClusterSchema {
         let mut items = alter.items.iter();
         let physical = self.nodes.get(&who.node);
         let physical = physical.and_then(|n| n.catalog.table(&who.schema, &who.table, u64::MAX));
+        let Some((logical, _)) = self.logical_of(&who.node, &who.schema, &who.table) else {
+            return false;
+        };
+        // Where a column stands depends on all of them.
+        let moves = alter.items.iter().any(|item| {
+            matches!(
+                item.action,
+                AlterAction::ChangeColumn(_, _, Position::First | Position::After(_))
+            )
+        });
+        let touched = alter.touched_columns();
+        let columns = (!moves).then_some(touched.as_slice());
         items.all(|item| matches!(item.action, AlterAction::ChangeColumn(..)))
-            && self.pending.lacks(who, &alter.touched_columns())
+            && self.pending.lacks(who, &logical, columns)
             && physical.is_some_and(|table| table.altered(alter).is_ok_and(|new| new == *table))
     }
 

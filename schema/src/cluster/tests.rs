@@ -559,6 +559,24 @@ fn a_statement_without_effect_takes_nothing_back() {
     assert!(story.schema.waiting().is_empty());
 }
 
+/// Found by random programs: a column that a part has where the statement puts it was put there downstream, before the one that others
+/// had put before it meanwhile.
+#[test]
+fn a_statement_that_moves_nothing_takes_no_place_back() {
+    let mut story = two_parts("x INT, id INT PRIMARY KEY");
+    let (same, add) = (
+        "ALTER TABLE t MODIFY x INT FIRST",
+        "ALTER TABLE t ADD COLUMN y INT FIRST",
+    );
+    assert_eq!(story.ddl("a", "s_1", same), NONE);
+    assert_eq!(story.ddl("a", "s_1", add).len(), 1);
+    assert_eq!(story.ddl("b", "s_2", same), NONE);
+    assert_eq!(story.ddl("b", "s_2", add), NONE);
+    let logical = story.logical("s", "t");
+    assert!(logical.find("`y`") < logical.find("`x`"), "{logical}");
+    assert!(story.schema.waiting().is_empty());
+}
+
 /// Found by random programs: a column that is widened behind a narrowing that waits ended narrow.
 #[test]
 fn what_comes_behind_a_definition_that_waits_is_not_undone_by_it() {
