@@ -29,8 +29,11 @@ from = "key_*.order"
 to = "`key`.`order`"
 "#;
 
-/// Database and table on each of the nodes, as statements have them, and both downstream.
-const TABLES: [([(&str, &str); 2], (&str, &str)); 5] = [
+/// A database and a table of it.
+type Table = (&'static str, &'static str);
+
+/// What each of the nodes has, as statements have it, and what downstream has.
+const TABLES: [([Table; 2], Table); 5] = [
     (
         [("Shop_1", "Orders_1"), ("SHOP_2", "oRDERS_2")],
         ("shop", "orders"),
