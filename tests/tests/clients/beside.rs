@@ -16,7 +16,7 @@ use tributary_tests::process::{Lifetime, Process, Program};
 use tributary_tests::service::{Service, ServiceOptions, Status};
 use tributary_tests::wire::{Difference, Explained, WireProxy, differences, explain};
 
-use crate::client::launcher;
+use crate::client::{environment, launcher};
 use crate::stream::{chosen, keeper};
 
 const WITHIN: Duration = Duration::from_secs(120);
@@ -81,7 +81,7 @@ impl Subject {
             name: self.name.to_owned(),
             path: "/bin/sh".into(),
             args: args.into_iter().chain(rest).collect(),
-            env: vec![("TZ".to_owned(), "UTC".to_owned())],
+            env: environment(),
             log: log.clone(),
             lifetime: Lifetime::Owned,
         })?;

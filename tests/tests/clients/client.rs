@@ -19,6 +19,13 @@ use tributary_tests::tools::{repository, workspace_program};
 use crate::change::Change;
 use crate::model::Model;
 
+/// What clients find in their environment: times are UTC, and a panic is told in one line.
+pub(crate) fn environment() -> Vec<(String, String)> {
+    [("TZ", "UTC"), ("RUST_BACKTRACE", "0")]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .to_vec()
+}
+
 /// When a client tells of heartbeats.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Heartbeats {
@@ -122,7 +129,7 @@ impl Client {
             name: self.spec.name.to_owned(),
             path: "/bin/sh".into(),
             args: args.chain(rest).collect(),
-            env: vec![("TZ".to_owned(), "UTC".to_owned())],
+            env: environment(),
             log: self.log(),
             lifetime: Lifetime::Owned,
         })?);
