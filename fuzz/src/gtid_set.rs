@@ -54,17 +54,15 @@ fn comes_back(set: &GtidSet) {
     let mut twice = set.clone();
     twice.union(set);
     assert_eq!(twice, *set);
-    let mut shown = 0;
+    let mut shown = 0_u64;
     for (sid, tag, intervals) in set.iter() {
         assert!(set.last_gno(sid, tag).is_some() && !intervals.is_empty());
         let apart = intervals
             .windows(2)
             .all(|w| w[0].end_exclusive < w[1].start);
         assert!(apart, "intervals are sorted and do not touch");
-        shown += intervals
-            .iter()
-            .map(|i| i.len())
-            .fold(0_u64, u64::saturating_add);
+        let lens = intervals.iter().map(|i| i.len());
+        shown = lens.fold(shown, u64::saturating_add);
     }
     assert_eq!(shown, set.count());
 }
