@@ -12,6 +12,7 @@ pub mod compare;
 pub mod coordinator;
 pub mod faults;
 pub mod mariadb;
+pub mod moment;
 pub mod mysqld;
 pub mod process;
 pub mod service;

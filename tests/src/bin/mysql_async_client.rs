@@ -12,6 +12,7 @@ use mysql_async::binlog::value::BinlogValue;
 use mysql_async::consts::ColumnType;
 use mysql_async::{BinlogStreamRequest, Conn, GnoInterval, OptsBuilder, Sid, Value as Sql};
 use serde_json::{Map, Value, json};
+use tributary_tests::moment::moment;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<()> {
@@ -188,23 +189,6 @@ fn bytes_of(kind: ColumnType, bytes: &[u8]) -> Result<Value> {
 /// Seconds since 1970, with a fraction or none, as text.
 fn timestamp(text: &str) -> Result<String> {
     let (seconds, fraction) = text.split_once('.').unwrap_or((text, "0"));
-    let seconds: i64 = seconds.parse()?;
-    let (days, rest) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
-    // Years begin in March here, so that leap days come last; good from 1970 on.
-    let shifted = days + 719_468;
-    let (era, of_era) = (shifted / 146_097, shifted % 146_097);
-    let year = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year + year / 4 - year / 100);
-    let from_march = (5 * of_year + 2) / 153;
-    let day = of_year - (153 * from_march + 2) / 5 + 1;
-    let month = if from_march < 10 {
-        from_march + 3
-    } else {
-        from_march - 9
-    };
-    let year = year + era * 400 + i64::from(month <= 2);
-    let (hour, minute, second) = (rest / 3600, rest / 60 % 60, rest % 60);
-    Ok(format!(
-        "{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}.{fraction:0>6}"
-    ))
+    let (seconds, micros): (i64, i64) = (seconds.parse()?, fraction.parse()?);
+    Ok(moment(seconds * 1_000_000 + micros))
 }

@@ -2,8 +2,9 @@
 //!
 //! In: `CREATE … VIEW … AS SELECT …`. Out: its parts, as `information_schema.views` has them.
 
-use sqlparser::tokenizer::{Token, Word};
+use sqlparser::tokenizer::Token;
 
+use super::is_word;
 use crate::core::query::tokens::Tokens;
 
 /// The parts of such a statement.
@@ -39,7 +40,7 @@ impl View {
             words
                 .iter()
                 .enumerate()
-                .all(|(i, w)| rest.get(at + i).is_some_and(|(t, _)| is(t, w)))
+                .all(|(i, w)| rest.get(at + i).is_some_and(|(t, _)| is_word(t, w)))
         };
         let Some(name) = (0..rest.len()).find(|at| words(*at, &["VIEW"])) else {
             return view;
@@ -76,10 +77,6 @@ impl View {
         }
         view
     }
-}
-
-fn is(token: &Token, word: &str) -> bool {
-    matches!(token, Token::Word(Word { value, quote_style: None, .. }) if value.eq_ignore_ascii_case(word))
 }
 
 #[cfg(test)]
