@@ -666,6 +666,32 @@ fn a_part_that_comes_with_the_newest_definition_has_had_all_of_them() {
     assert!(story.schema.waiting().is_empty());
 }
 
+/// Found by random programs (seed 912 of those between real servers): of a part that came with the third name of a column it was not
+/// seen that what was said of the first had been had.
+#[test]
+fn a_part_that_comes_with_a_column_renamed_twice_has_had_what_was_said_of_its_first_name() {
+    let mut story = two_parts("id INT PRIMARY KEY, x SMALLINT");
+    let steps = [
+        "ALTER TABLE t MODIFY x INT",
+        "ALTER TABLE t RENAME COLUMN x TO y",
+        "ALTER TABLE t ADD KEY k (y)",
+        "ALTER TABLE t RENAME COLUMN y TO z",
+    ];
+    let of_a = steps.map(|sql| story.ddl("a", "s_1", sql).len());
+    assert_eq!(of_a, [1, 0, 0, 0]);
+    story.ddl("a", "s_3", "CREATE DATABASE s_3");
+    let create = "CREATE TABLE t (id INT PRIMARY KEY, z INT, KEY k (z))";
+    assert_eq!(story.ddl("a", "s_3", create), NONE);
+    let of_b = steps.map(|sql| story.ddl("b", "s_2", sql).len());
+    assert_eq!(of_b, [0, 1, 1, 1]);
+    let logical = story.logical("s", "t");
+    assert!(
+        logical.contains("`z` int") && logical.contains("(`z`)"),
+        "{logical}"
+    );
+    assert!(story.schema.waiting().is_empty());
+}
+
 /// Found by random programs (seed 403 of those between real servers): downstream was told to drop an index that it had not got yet.
 #[test]
 fn what_is_done_to_an_index_that_waits_waits_with_it() {

@@ -176,6 +176,19 @@ impl Table {
         Ok(())
     }
 
+    /// Gives columns other names (old, new), all at once. Those that it does not have are passed over.
+    pub(crate) fn rename_columns(&mut self, names: &[(String, String)]) {
+        let mut done = Vec::new();
+        for column in &mut self.columns {
+            let new = names.iter().find(|(old, _)| same_name(old, &column.name));
+            if let Some((_, new)) = new {
+                done.push((column.name.clone(), new.clone()));
+                column.name.clone_from(new);
+            }
+        }
+        self.rename_in_keys(&done);
+    }
+
     fn rename_in_keys(&mut self, renamed: &[(String, String)]) {
         let new = |name: &mut String| {
             if let Some((_, to)) = renamed.iter().find(|(from, _)| same_name(from, name)) {
