@@ -83,7 +83,7 @@ impl ClusterSchema {
         }
         let renamed = names.and_then(|names| same_with(&unit.statement, table, &ahead, &names));
         match renamed {
-            Some(statement) => unit.statement = statement,
+            Some(statement) => unit.said = Some(std::mem::replace(&mut unit.statement, statement)),
             None => unit.effect = Effect::Contract,
         }
         unit

@@ -74,6 +74,7 @@ impl ClusterSchema {
         match statement.effect(None) {
             Effect::NodeLocal => return Ok(self.local_statement()),
             Effect::Account if !self.rules.accounts => return Ok(self.local_statement()),
+            Effect::Account => return Ok(self.account_statement(source, &statement, at)),
             _ => {}
         }
         let planned = self.plan(source.node, &statement)?;
@@ -84,12 +85,7 @@ impl ClusterSchema {
                 name.map(|(name, _)| name)
             })
             .collect();
-        let mut run = Run {
-            at,
-            source: *source,
-            schema: String::new(),
-            out: Vec::new(),
-        };
+        let mut run = Run::new(at, *source);
         let physical = self.physical_changes(source, &statement);
         let mut waits = false;
         for planned in planned {
@@ -103,7 +99,7 @@ impl ClusterSchema {
     }
 
     /// Nothing is written for it.
-    fn local_statement(&mut self) -> Vec<Emitted> {
+    pub(super) fn local_statement(&mut self) -> Vec<Emitted> {
         self.local += 1;
         self.version += 1;
         Vec::new()
@@ -115,9 +111,6 @@ impl ClusterSchema {
         let table = |s: &str, t: &str| known.catalog.table(s, t, u64::MAX);
         let units = statement.units(&self.rules.routes, known.case, &table)?;
         let planned = units.into_iter().map(|mut unit| {
-            if unit.effect == Effect::Account {
-                unit.effect = Effect::Expand;
-            }
             // Under its new name a table is still the old logical one, until all have been renamed.
             for target in unit.targets.clone() {
                 let who = participant(node, &target.physical.0, &target.physical.1);
@@ -206,7 +199,7 @@ impl ClusterSchema {
         verdict
     }
 
-    fn emit(&mut self, mut statement: Statement, run: &mut Run<'_>) {
+    pub(super) fn emit(&mut self, mut statement: Statement, run: &mut Run<'_>) {
         if let Kind::CreateTable(create) = &statement.kind {
             // Where the default of the logical database is another, the table's is named.
             let (logical, _) = statement.resolve(&create.name);
@@ -381,13 +374,24 @@ impl ClusterSchema {
 }
 
 /// What is written at one place.
-struct Run<'a> {
+pub(super) struct Run<'a> {
     /// Where the next statement stands.
     at: Moment,
     source: SourceStatement<'a>,
     /// Database of the node's table that is spoken of, which need not be the default one.
     schema: String,
-    out: Vec<Emitted>,
+    pub(super) out: Vec<Emitted>,
+}
+
+impl<'a> Run<'a> {
+    pub(super) fn new(at: Moment, source: SourceStatement<'a>) -> Self {
+        Self {
+            at,
+            source,
+            schema: String::new(),
+            out: Vec::new(),
+        }
+    }
 }
 
 /// A moment for records that are not kept.

@@ -5,11 +5,13 @@
 //! inputs give the same answers, also over a restart from what was stored.
 //!
 //! * `ddl`: what becomes of a node's statement.
+//! * `accounts`: statements about accounts, which one node's are taken of.
 //! * `ahead`: parts that have had statements which downstream has not.
 //! * `rows`: what becomes of the rows behind a table map.
 //! * `parts`: which physical tables make up a logical one.
 //! * `stored`: the state as keys and values.
 
+mod accounts;
 mod ahead;
 mod ddl;
 mod parts;

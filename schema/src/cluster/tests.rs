@@ -11,6 +11,7 @@ struct Story {
     schema: ClusterSchema,
     gno: u64,
     pairs: BTreeMap<Vec<u8>, Vec<u8>>,
+    notes: Vec<String>,
 }
 
 fn rules(routes: &[RouteRule]) -> SchemaRules {
@@ -35,6 +36,7 @@ impl Story {
             schema,
             gno: 0,
             pairs: BTreeMap::new(),
+            notes: Vec::new(),
         }
     }
 
@@ -47,6 +49,11 @@ impl Story {
     }
 
     fn try_ddl(&mut self, node: &str, schema: &str, sql: &str) -> Result<Vec<String>, DdlProblem> {
+        let out = self.emitted(node, schema, sql)?;
+        Ok(out.into_iter().map(|e| e.sql).collect())
+    }
+
+    fn emitted(&mut self, node: &str, schema: &str, sql: &str) -> Result<Vec<Emitted>, DdlProblem> {
         let source = SourceStatement {
             node,
             schema,
@@ -56,8 +63,9 @@ impl Story {
         };
         let out = self.schema.statement(&source, self.at())?;
         self.gno += out.len() as u64;
+        self.notes.extend(self.schema.take_notes());
         self.restart();
-        Ok(out.into_iter().map(|e| e.sql).collect())
+        Ok(out)
     }
 
     fn ddl(&mut self, node: &str, schema: &str, sql: &str) -> Vec<String> {
@@ -365,6 +373,7 @@ fn tables_that_were_there_before_are_learned() {
             schema,
             gno: 0,
             pairs: BTreeMap::new(),
+            notes: Vec::new(),
         }
     };
     s.restart();
@@ -666,6 +675,48 @@ fn a_part_that_comes_with_the_newest_definition_has_had_all_of_them() {
     assert!(story.schema.waiting().is_empty());
 }
 
+/// Found by random programs (seed 828 of those between real servers): what only moves a column, and moves nothing, took the default
+/// back that others had given it meanwhile.
+#[test]
+fn a_statement_that_moves_nothing_takes_no_default_back() {
+    for then in ["SET DEFAULT 5", "SET INVISIBLE"] {
+        let mut story = two_parts("id INT PRIMARY KEY, x INT");
+        let (same, then) = (
+            "ALTER TABLE t MODIFY x INT AFTER id",
+            format!("ALTER TABLE t ALTER COLUMN x {then}"),
+        );
+        assert_eq!(story.ddl("a", "s_1", same), NONE);
+        assert_eq!(story.ddl("a", "s_1", &then).len(), 1);
+        let logical = story.logical("s", "t");
+        for sql in [same, &then] {
+            assert_eq!(story.ddl("b", "s_2", sql), NONE);
+        }
+        assert_eq!(story.logical("s", "t"), logical);
+        assert!(story.schema.waiting().is_empty());
+    }
+}
+
+/// Found by random programs (seed 606 of those between real servers): what a part says of a column that has its old name downstream
+/// was looked for under that name in a part that comes with the new one.
+#[test]
+fn a_part_that_comes_behind_a_change_under_a_new_name_has_had_it() {
+    let mut story = two_parts("id INT PRIMARY KEY");
+    let steps = [
+        "ALTER TABLE t ADD x SMALLINT DEFAULT 0",
+        "ALTER TABLE t RENAME COLUMN x TO y",
+        "ALTER TABLE t MODIFY y INT DEFAULT 0",
+    ];
+    let of_a = steps.map(|sql| story.ddl("a", "s_1", sql).len());
+    assert_eq!(of_a, [1, 0, 1]);
+    story.ddl("a", "s_3", "CREATE DATABASE s_3");
+    let create = "CREATE TABLE t (id INT PRIMARY KEY, y INT DEFAULT 0)";
+    assert_eq!(story.ddl("a", "s_3", create), NONE);
+    let of_b = steps.map(|sql| story.ddl("b", "s_2", sql).len());
+    assert_eq!(of_b, [0, 1, 0]);
+    assert!(story.logical("s", "t").contains("`y` int DEFAULT '0'"));
+    assert!(story.schema.waiting().is_empty());
+}
+
 /// Found by random programs (seed 912 of those between real servers): of a part that came with the third name of a column it was not
 /// seen that what was said of the first had been had.
 #[test]
@@ -764,4 +815,54 @@ fn a_table_has_the_character_set_of_the_database_it_is_made_in() {
     story.ddl("b", "", "CREATE DATABASE s_2 CHARACTER SET utf8mb4");
     let written = story.ddl("b", "other", "CREATE TABLE s_2.t (v VARCHAR(9))");
     assert!(written[0].to_lowercase().contains("utf8mb4"), "{written:?}");
+}
+
+#[test]
+fn accounts_are_those_of_one_node() {
+    let routes = [
+        map("s_*.t_*", "s.t"),
+        RouteRule::Ignore {
+            from: "s_*.own".to_owned(),
+        },
+        map("many_*.a", "one.a"),
+        map("many_*.b", "two.b"),
+    ];
+    let mut story = Story::new(&routes, &["b", "c"]);
+    story.schema.rules.accounts = true;
+    let mut see = |node: &str, schema: &str, sql: &str| story.emitted(node, schema, sql).unwrap();
+    let one = |sql: &str| {
+        vec![Emitted {
+            schema: String::new(),
+            sql: sql.to_owned(),
+        }]
+    };
+    let salted = |salt: &str| {
+        format!("CREATE USER 'u'@'%' IDENTIFIED WITH 'caching_sha2_password' AS '{salt}'")
+    };
+    assert_eq!(see("c", "mysql", &salted("x")), []);
+    assert_eq!(see("b", "mysql", &salted("y")), one(&salted("y")));
+    for (sql, want) in [
+        ("GRANT SELECT ON *.* TO u", "GRANT SELECT ON *.* TO u"),
+        ("GRANT SELECT ON * TO u", "GRANT SELECT ON `s`.* TO u"),
+        ("GRANT ALL ON t_7 TO u", "GRANT ALL ON `s`.`t` TO u"),
+        ("GRANT ALL ON other.t TO u", "GRANT ALL ON `other`.`t` TO u"),
+        (
+            "GRANT SELECT ON mysql.user TO u",
+            "GRANT SELECT ON `mysql`.`user` TO u",
+        ),
+        ("DROP USER u", "DROP USER u"),
+    ] {
+        assert_eq!(see("c", "s_1", sql), []);
+        assert_eq!(see("b", "s_1", sql), one(want), "{sql}");
+    }
+    for sql in ["GRANT SELECT ON own TO u", "GRANT SELECT ON many_1.* TO u"] {
+        assert_eq!(see("b", "s_1", sql), [], "{sql}");
+    }
+    assert_eq!(story.notes.len(), 2, "{:?}", story.notes);
+    // Another node comes, and the one whose accounts were taken goes.
+    story.schema.begins("a");
+    assert_eq!(story.ddl("a", "", "DROP ROLE r"), NONE);
+    story.schema.forget("b");
+    assert_eq!(story.ddl("c", "", "DROP ROLE r"), NONE);
+    assert_eq!(story.ddl("a", "", "DROP ROLE r"), ["DROP ROLE r"]);
 }

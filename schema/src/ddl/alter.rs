@@ -102,9 +102,21 @@ impl AlterTable {
         added.flatten().map(|(def, _)| &def.column)
     }
 
+    /// Columns that it adds, or of whose definition it changes all or some, by their names behind it.
+    pub(crate) fn defined_columns(&self) -> Vec<String> {
+        let mut all = self.added_columns();
+        all.extend(self.items.iter().filter_map(|item| match &item.action {
+            AlterAction::ColumnDefault(name, _) | AlterAction::ColumnVisibility(name, _) => {
+                Some(name.clone())
+            }
+            _ => None,
+        }));
+        all
+    }
+
     /// All columns that it says something of, by their names behind it.
     pub(crate) fn touched_columns(&self) -> Vec<String> {
-        let mut all = self.added_columns();
+        let mut all = self.defined_columns();
         for item in &self.items {
             match &item.action {
                 AlterAction::RenameColumn(_, to) => all.push(to.clone()),

@@ -31,7 +31,8 @@ impl Statement {
     #[must_use]
     pub fn effect(&self, table: Option<&Table>) -> Effect {
         use Effect::{Account, Contract, Expand, NodeLocal};
-        if self.in_system_schema() {
+        // An account is in no schema, whatever the default database is.
+        if self.kind != Kind::Account && self.in_system_schema() {
             return NodeLocal;
         }
         match &self.kind {

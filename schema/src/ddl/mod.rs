@@ -6,6 +6,7 @@
 //! passes over, names are found all the same, and no statement fails or vanishes. `sqlparser` serves as a second opinion in
 //! the tests: it gives no places of tokens in bytes and reads too little of MySQL's DDL to be the only reader.
 
+mod account;
 mod alter;
 mod column;
 mod create;
@@ -21,6 +22,7 @@ mod statement;
 mod tests;
 mod unit;
 
+pub(crate) use account::Privileged;
 pub(crate) use alter::AlterAction;
 pub use alter::AlterTable;
 pub(crate) use column::ColumnDef;

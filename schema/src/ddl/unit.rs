@@ -31,6 +31,8 @@ pub struct UnitTarget {
 pub struct Unit {
     /// The statement, rewritten; its default database is that of the Query event to write.
     pub statement: Statement,
+    /// The same as its part said it, where that calls columns otherwise than downstream does.
+    pub said: Option<Statement>,
     /// When it is emitted; never [`Effect::Both`] unless the statement cannot be cut in two.
     pub effect: Effect,
     /// Equal for the same change of other physical tables and on other nodes.
@@ -315,6 +317,7 @@ impl Unit {
             identity: statement.identity(),
             schema: String::new(),
             statement,
+            said: None,
             effect,
             targets,
         }

@@ -58,7 +58,7 @@ fn traces(open: &[&mut Entry], table: &Table) -> Vec<Trace> {
     let mut covered: Vec<String> = Vec::new();
     let mut traces: Vec<Trace> = Vec::new();
     for e in open.iter().rev() {
-        let statement = Statement::parse(&e.sql, Session::in_schema(&e.schema));
+        let statement = Statement::parse(e.said(), Session::in_schema(&e.schema));
         let Kind::AlterTable(alter) = &statement.kind else {
             traces.push(Trace::Lacking);
             continue;
@@ -96,13 +96,13 @@ fn names_back(alter: &AlterTable) -> Vec<(String, String)> {
     renamed.map(|(old, new)| (new, old)).collect()
 }
 
-/// Columns of which it leaves nothing that was said before: it drops them or defines them (again).
+/// Columns of which it leaves nothing that was said before: it drops them or defines them (again), if only in part.
 fn covers(alter: &AlterTable) -> Vec<String> {
     let renamed = alter.renamed_columns();
     let is_renamed = |c: &String| renamed.iter().any(|(old, _)| old == c);
     let mut gone = alter.left_columns();
     gone.retain(|c| !is_renamed(c));
-    gone.extend(alter.added_columns());
+    gone.extend(alter.defined_columns());
     gone
 }
 

@@ -44,7 +44,11 @@ pub enum Verdict {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Entry {
     schema: String,
+    /// As it is written.
     sql: String,
+    /// As the first that had it said it, where that is not the same.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    said: String,
     /// The logical database, for statements without tables.
     database: String,
     contract: bool,
@@ -200,9 +204,13 @@ impl Pending {
                     (from.0.as_str(), from.1.as_str()),
                     (to.0.as_str(), to.1.as_str()),
                 );
-                let statement = Statement::parse(&entry.sql, session).with_table(a, b);
-                statement.sql().clone_into(&mut entry.sql);
-                identity = statement.identity();
+                let renamed = |sql: &str| Statement::parse(sql, session).with_table(a, b);
+                let (said, sql) = (renamed(entry.said()), renamed(&entry.sql));
+                identity = said.identity();
+                if !entry.said.is_empty() {
+                    said.sql().clone_into(&mut entry.said);
+                }
+                sql.sql().clone_into(&mut entry.sql);
                 for table in entry.tables.iter_mut().filter(|t| *t == from) {
                     table.clone_from(to);
                 }
@@ -405,7 +413,8 @@ pub(crate) fn then_renamed(names: &mut Vec<(String, String)>, renamed: &[(String
 
 impl Entry {
     fn new(unit: &Unit, number: u64, since: u64) -> Self {
-        let kind = &unit.statement.kind;
+        let said = unit.said.as_ref().unwrap_or(&unit.statement);
+        let kind = &said.kind;
         let (adds, leaves) = match kind {
             Kind::AlterTable(alter) => (alter.touched_columns(), alter.left_columns()),
             _ => Default::default(),
@@ -416,6 +425,10 @@ impl Entry {
             number,
             schema: unit.statement.default_schema().to_owned(),
             sql: unit.statement.sql().to_owned(),
+            said: match &unit.said {
+                Some(said) => said.sql().to_owned(),
+                None => String::new(),
+            },
             database: unit.statement.about().to_owned(),
             drops: matches!(kind, Kind::DropTable { .. } | Kind::DropDatabase(_)),
             contract: unit.effect != Effect::Expand,
@@ -433,6 +446,14 @@ impl Entry {
             presumed: Vec::new(),
             emitted: 0,
             since,
+        }
+    }
+
+    /// Its text as its parts have it.
+    fn said(&self) -> &str {
+        match self.said.as_str() {
+            "" => &self.sql,
+            said => said,
         }
     }
 

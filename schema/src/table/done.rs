@@ -51,6 +51,16 @@ impl Table {
                     && !self.foreign_keys.iter().any(|k| same_name(&k.name, name))
                     && !self.keys.iter().any(unique)
             }
+            // A column that may be NULL looks alike without a default and with that of NULL.
+            A::ColumnDefault(name, default) => (self.column(name))
+                .is_some_and(|c| c.default == *default && (default.is_some() || !c.nullable)),
+            A::ColumnVisibility(name, invisible) => {
+                self.column(name).is_some_and(|c| c.invisible == *invisible)
+            }
+            A::KeyVisibility(name, invisible) => {
+                let mut own = self.keys.iter().filter(|k| same_name(&k.name, name));
+                own.any(|k| k.invisible == *invisible)
+            }
             _ => false,
         }
     }

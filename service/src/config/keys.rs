@@ -157,7 +157,7 @@ pub(crate) const KEYS: &[Key] = &[
         "ddl.accounts",
         "false",
         "false",
-        "Whether statements about accounts (`CREATE USER`, `GRANT` …) flow. Those of the nodes are rarely those of downstream, and they stop a MariaDB replica.",
+        "Whether statements about accounts (`CREATE USER`, `GRANT` …) flow: those of the first node by name. They are rarely those of downstream, and they stop a MariaDB replica.",
     ),
     key(
         "store.data_dir",

@@ -2,6 +2,7 @@
 //!
 //! Each module is one story; `world` sets the stage.
 
+mod accounts;
 mod admin;
 mod bad_input;
 mod catalog;
