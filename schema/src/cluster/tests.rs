@@ -696,6 +696,27 @@ fn a_statement_that_moves_nothing_takes_no_default_back() {
     }
 }
 
+/// Found by random programs (seed 1664 of those between real servers): a default was looked for as the statement has it, not as
+/// servers show it.
+#[test]
+fn a_part_that_comes_with_a_default_that_others_were_given_has_had_it() {
+    let mut story = two_parts("id INT PRIMARY KEY, x DECIMAL(30,6) DEFAULT 0.01");
+    let steps = [
+        "ALTER TABLE t RENAME COLUMN x TO y",
+        "ALTER TABLE t ALTER COLUMN y SET DEFAULT 0",
+    ];
+    let of_a = steps.map(|sql| story.ddl("a", "s_1", sql).len());
+    assert_eq!(of_a, [0, 0]);
+    story.ddl("a", "s_3", "CREATE DATABASE s_3");
+    let create = "CREATE TABLE t (id INT PRIMARY KEY, y DECIMAL(30,6) DEFAULT 0)";
+    assert_eq!(story.ddl("a", "s_3", create), NONE);
+    let of_b = steps.map(|sql| story.ddl("b", "s_2", sql).len());
+    assert_eq!(of_b, [1, 1]);
+    let logical = story.logical("s", "t");
+    assert!(logical.contains("DEFAULT '0.000000'"), "{logical}");
+    assert!(story.schema.waiting().is_empty());
+}
+
 /// Found by random programs (seed 606 of those between real servers): what a part says of a column that has its old name downstream
 /// was looked for under that name in a part that comes with the new one.
 #[test]

@@ -50,7 +50,7 @@ impl Reader<'_> {
 }
 
 /// Defaults are kept as the server shows them.
-pub(super) fn normalise_default(column: &mut Column) {
+pub(crate) fn normalise_default(column: &mut Column) {
     let Some(DefaultValue::Text(text)) = &column.default else {
         return;
     };

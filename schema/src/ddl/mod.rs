@@ -28,6 +28,7 @@ pub use alter::AlterTable;
 pub(crate) use column::ColumnDef;
 pub use create::CreateTable;
 pub(crate) use create::TableOptions;
+pub(crate) use default::normalise_default;
 pub use effect::Effect;
 pub use legacy::{DdlEffect, DdlStatement};
 pub use reader::{NameRef, NameRole};

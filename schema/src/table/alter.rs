@@ -246,7 +246,7 @@ impl Table {
                 }
             }
             AlterAction::ColumnDefault(name, value) => {
-                self.column_mut(name)?.default.clone_from(value);
+                self.column_mut(name)?.set_default(value.clone());
             }
             AlterAction::ColumnVisibility(name, invisible) => {
                 self.column_mut(name)?.invisible = *invisible;

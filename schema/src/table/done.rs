@@ -51,9 +51,12 @@ impl Table {
                     && !self.foreign_keys.iter().any(|k| same_name(&k.name, name))
                     && !self.keys.iter().any(unique)
             }
-            // A column that may be NULL looks alike without a default and with that of NULL.
-            A::ColumnDefault(name, default) => (self.column(name))
-                .is_some_and(|c| c.default == *default && (default.is_some() || !c.nullable)),
+            A::ColumnDefault(name, default) => (self.column(name)).is_some_and(|column| {
+                let mut with = column.clone();
+                with.set_default(default.clone());
+                // A column that may be NULL looks alike without a default and with that of NULL.
+                with == *column && (default.is_some() || !column.nullable)
+            }),
             A::ColumnVisibility(name, invisible) => {
                 self.column(name).is_some_and(|c| c.invisible == *invisible)
             }

@@ -70,6 +70,14 @@ pub struct Column {
     pub comment: String,
 }
 
+impl Column {
+    /// Gives it another default, which is kept as the server shows it.
+    pub(crate) fn set_default(&mut self, default: Option<DefaultValue>) {
+        self.default = default;
+        crate::ddl::normalise_default(self);
+    }
+}
+
 /// A default.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum DefaultValue {

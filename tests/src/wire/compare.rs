@@ -349,12 +349,26 @@ type Rows = [Vec<Option<String>>];
 fn rows_of(place: &str, rows: &Rows, ours: &Rows, found: &mut Found) {
     let name = |row: &Vec<Option<String>>| row.first().cloned().flatten();
     if rows.len() != ours.len() {
-        found.add(place, format!("{} rows, here {}", rows.len(), ours.len()));
-        // Lists are compared by what is in both.
+        // Lists are compared by the names of their rows.
         for row in rows {
-            if let Some(other) = ours.iter().find(|other| name(other) == name(row)) {
-                values(place, &name(row).unwrap_or_default(), row, other, found);
+            let named = name(row).unwrap_or_default();
+            match ours.iter().find(|other| name(other) == name(row)) {
+                Some(other) => values(place, &named, row, other, found),
+                None => found.add(place, format!("not here: {named}")),
             }
+        }
+        for row in ours {
+            if !rows.iter().any(|other| name(other) == name(row)) {
+                found.add(
+                    place,
+                    format!("here only: {}", name(row).unwrap_or_default()),
+                );
+            }
+        }
+        // Several of one name.
+        let distinct = |rows: &Rows| rows.iter().map(name).collect::<BTreeSet<_>>().len();
+        if distinct(rows) < rows.len() || distinct(ours) < ours.len() {
+            found.add(place, format!("{} rows, here {}", rows.len(), ours.len()));
         }
         return;
     }
