@@ -225,11 +225,6 @@ const EXPLAINED: &[(&str, &str, &str)] = &[
     ),
     ("SHOW FULL TABLES IN `sys`", "Rows", "as above"),
     (
-        "SHOW FULL TABLES IN `performance_schema`",
-        "117 rows",
-        "its tables are views here, so no BASE TABLE",
-    ),
-    (
         "FLUSH TABLES WITH READ LOCK",
         "Ok",
         "there is nothing to lock: a snapshot of rows is not served (snapshot.locking.mode=none)",

@@ -1,6 +1,6 @@
 //! Statements and commands that clients, shells and monitors send, asked of both.
 
-use tributary_tests::wire::{Difference, Explained, explain};
+use tributary_tests::wire::{Difference, Explained, explain, settings};
 
 use super::{Pair, because, reasons};
 use crate::support::Raw;
@@ -45,6 +45,7 @@ pub(super) fn listed(text: &'static str, found: &[Difference]) -> Vec<Explained>
             all.push(explained);
         }
     }
+    all.extend(settings(found));
     all
 }
 

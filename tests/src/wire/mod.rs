@@ -14,11 +14,13 @@ mod conversation;
 mod fixture;
 mod packets;
 mod proxy;
+mod settings;
 mod transcript;
 
 pub use compare::{Difference, Explained, differences, explain};
 pub use fixture::conversations;
 pub use proxy::{Hide, WireProxy};
+pub use settings::settings;
 pub use transcript::{
     Asked, ColumnDef, Conversation, DumpAsked, Exchange, Greeting, Login, Reply, Stream,
     StreamedEvent, Transcript,

@@ -14,7 +14,7 @@ use tributary_tests::cluster::Cluster;
 use tributary_tests::mysqld::REPL_ACCOUNT;
 use tributary_tests::process::{Lifetime, Process, Program};
 use tributary_tests::service::{Service, ServiceOptions, Status};
-use tributary_tests::wire::{Difference, Explained, WireProxy, differences, explain};
+use tributary_tests::wire::{Difference, Explained, WireProxy, differences, explain, settings};
 
 use crate::client::{environment, launcher};
 use crate::stream::{chosen, keeper};
@@ -313,6 +313,7 @@ fn reasons(name: &str, found: &[Difference]) -> Vec<Explained> {
             reasons.push(explained);
         }
     }
+    reasons.extend(settings(found));
     reasons
 }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use rusqlite::types::Value;
 
 use super::constraints;
-use super::tables::{TableDef, data_lines};
+use super::tables::{self, TableDef, data_lines};
 use super::view::View;
 use crate::catalog::{ColumnInfo, DatabaseInfo, IndexInfo, TableInfo};
 use crate::core::query::eval::Env;
@@ -39,7 +39,11 @@ pub(super) fn yes(truth: bool) -> Value {
 pub(super) fn rows(env: Env<'_>, table: &TableDef) -> Vec<Row> {
     match table.name {
         "SCHEMATA" => databases(env).into_iter().map(schema).collect(),
-        "TABLES" => per_table(env, |db, t, out| out.push(table_row(db, t))),
+        "TABLES" => {
+            let mut rows = per_table(env, |db, t, out| out.push(table_row(db, t)));
+            rows.extend(tables::all().iter().map(own_table_row));
+            rows
+        }
         "COLUMNS" => per_table(env, columns),
         "STATISTICS" => per_table(env, statistics),
         "PARTITIONS" => per_table(env, partitions),
@@ -131,6 +135,19 @@ fn table_row(database: &str, table: &Arc<TableInfo>) -> Row {
         text(if table.partitioned { "partitioned" } else { "" }),
         text(&table.comment),
     ]);
+    row
+}
+
+/// The same of a table of the server's own databases.
+fn own_table_row(table: &TableDef) -> Row {
+    let of_engine = |value: &'static str| maybe(table.engine().map(|_| value), text);
+    let mut row = vec![text(DEF), text(table.schema), text(table.name)];
+    row.extend([text(table.kind()), maybe(table.engine(), text), int(10)]);
+    row.push(of_engine("Dynamic"));
+    row.extend((0..6).map(|_| int(0)));
+    row.extend((0..4).map(|_| Value::Null));
+    row.extend([of_engine("utf8mb4_0900_ai_ci"), Value::Null]);
+    row.extend([text(""), text("")]);
     row
 }
 

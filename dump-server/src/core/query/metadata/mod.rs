@@ -33,10 +33,10 @@ pub(super) fn is_own(database: &str) -> bool {
         .any(|s| s.eq_ignore_ascii_case(database))
 }
 
-/// The names of the tables in one of the server's own databases.
-pub(super) fn own_tables(database: &str) -> Vec<&'static str> {
+/// The tables in one of the server's own databases: names, and what they are to `SHOW FULL TABLES`.
+pub(super) fn own_tables(database: &str) -> impl Iterator<Item = (&'static str, &'static str)> {
     let of = |t: &&TableDef| t.schema.eq_ignore_ascii_case(database);
-    tables::all().iter().filter(of).map(|t| t.name).collect()
+    (tables::all().iter().filter(of)).map(|t| (t.name, t.kind()))
 }
 
 /// The columns of such a table, as they are in its results.

@@ -26,6 +26,19 @@ pub(super) struct ColumnDef {
 }
 
 impl TableDef {
+    /// What it is to `SHOW FULL TABLES`: those of `performance_schema` have an engine of their own.
+    pub(super) fn kind(&self) -> &'static str {
+        match self.engine() {
+            Some(_) => "BASE TABLE",
+            None => "SYSTEM VIEW",
+        }
+    }
+
+    /// Its storage engine.
+    pub(super) fn engine(&self) -> Option<&'static str> {
+        (self.schema == "performance_schema").then_some("PERFORMANCE_SCHEMA")
+    }
+
     /// Its definition for SQLite: text compares without case.
     pub(super) fn ddl(&self) -> String {
         let columns: Vec<String> = self

@@ -140,8 +140,8 @@ fn tables(env: Env<'_>, full: bool, t: &mut Tokens<'_>) -> Result<ResultSet, Sql
         columns.push(kind);
     }
     let mut set = ResultSet::new(columns);
-    let own = metadata::own_tables(&database).into_iter();
-    let own = own.map(|name| (name.to_owned(), "SYSTEM VIEW"));
+    let own = metadata::own_tables(&database);
+    let own = own.map(|(name, kind)| (name.to_owned(), kind));
     let served = env.server.catalog().tables(&database).into_iter();
     let served = served.map(|t| {
         let kind = if t.view { "VIEW" } else { "BASE TABLE" };
