@@ -183,3 +183,37 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn foreign_keys_follow_what_they_lead_to() {
+    let mut h = History::new(Collation::DEFAULT);
+    let steps = [
+        "CREATE DATABASE s",
+        "CREATE TABLE p (id INT PRIMARY KEY, up INT, KEY (up), FOREIGN KEY (up) REFERENCES p (id))",
+        "CREATE TABLE c (p INT, FOREIGN KEY (p) REFERENCES p (id))",
+        "CREATE TABLE o.c (p INT, FOREIGN KEY (p) REFERENCES s.p (id))",
+        "ALTER TABLE p RENAME COLUMN id TO no, RENAME COLUMN up TO parent",
+        "RENAME TABLE p TO q, c TO d",
+        "ALTER TABLE q RENAME TO o.r",
+        "RENAME TABLE o.c TO s.e",
+    ];
+    for (gno, sql) in (1..).zip(steps) {
+        let record = run(&mut h, gno, sql);
+        assert!(record.problems.is_empty(), "{record:?}");
+    }
+    let leads = |schema: &str, name: &str, gno: u64| {
+        let create = h.table(schema, name, gno).unwrap().show_create();
+        let at = create.find("FOREIGN KEY").unwrap();
+        create[at..].lines().next().unwrap().to_owned()
+    };
+    let of = |columns: &str, to: &str| format!("FOREIGN KEY (`{columns}`) REFERENCES {to}");
+    assert_eq!(leads("s", "p", 4), of("up", "`p` (`id`)"));
+    assert_eq!(leads("s", "p", 5), of("parent", "`p` (`no`)"));
+    assert_eq!(leads("s", "c", 5), of("p", "`p` (`no`)"));
+    assert_eq!(leads("s", "d", 6), of("p", "`q` (`no`)"));
+    assert_eq!(leads("o", "c", 6), of("p", "`s`.`q` (`no`)"));
+    assert_eq!(leads("s", "d", 7), of("p", "`o`.`r` (`no`)"));
+    assert_eq!(leads("o", "c", 7), of("p", "`r` (`no`)"));
+    assert_eq!(leads("s", "e", 8), of("p", "`o`.`r` (`no`)"));
+    assert_eq!(leads("o", "r", 7), of("parent", "`r` (`no`)"));
+}

@@ -442,6 +442,37 @@ impl Table {
         self.foreign_keys.push(key);
     }
 
+    /// Foreign keys that lead to `from` lead to `to`, whose columns have got other names (old, new). This table lies in the second of
+    /// `schemas`, and lay in the first. Whether one is another.
+    pub(crate) fn refer(
+        &mut self,
+        schemas: (&str, &str),
+        from: (&str, &str),
+        to: (&str, &str),
+        columns: &[(String, String)],
+    ) -> bool {
+        let mut any = false;
+        for key in &mut self.foreign_keys {
+            let before = key.clone();
+            let leads = (key.schema.as_deref().unwrap_or(schemas.0), &*key.table);
+            let hit = leads == from;
+            let schema = if hit { to.0 } else { leads.0 }.to_owned();
+            if hit {
+                to.1.clone_into(&mut key.table);
+                for column in &mut key.referenced {
+                    if let Some((_, new)) = columns.iter().find(|(old, _)| same_name(old, column)) {
+                        column.clone_from(new);
+                    }
+                }
+            }
+            if hit || schemas.0 != schemas.1 {
+                key.schema = (schema != schemas.1).then_some(schema);
+            }
+            any |= *key != before;
+        }
+        any
+    }
+
     pub(crate) fn add_check(&mut self, mut check: Check) {
         if check.name.is_empty() {
             let names = self.checks.iter().map(|c| c.name.as_str());

@@ -37,6 +37,10 @@ const SHOP: &[&str] = &[
     "CREATE INDEX part_of ON shop.children (part)",
     "ALTER TABLE shop.parents ADD COLUMN bit INT, COMMENT='some of them'",
     "ALTER TABLE shop.parents RENAME COLUMN bit TO piece",
+    "RENAME TABLE shop.parents TO shop.elders",
+    "ALTER TABLE shop.elders RENAME COLUMN id TO no",
+    "ALTER TABLE shop.types ALTER COLUMN dec2 SET DEFAULT 1.5, ALTER COLUMN bits SET DEFAULT 6, ALTER COLUMN i8 SET DEFAULT '007', \
+     ALTER COLUMN i2 DROP DEFAULT",
 ];
 
 /// Questions about schemas, each in an order of its own.
@@ -57,7 +61,10 @@ const QUESTIONS: &[&str] = &[
     "SELECT TABLE_NAME, COLUMN_NAME, SRS_ID, GEOMETRY_TYPE_NAME FROM information_schema.st_geometry_columns WHERE {t} ORDER BY 1, 2",
     "SHOW CREATE DATABASE shop",
     "SHOW CREATE DATABASE `Über.```",
-    "SHOW CREATE TABLE shop.parents",
+    "SHOW CREATE TABLE shop.elders",
+    "SELECT TABLE_SCHEMA, TABLE_NAME, TABLE_TYPE, ENGINE, VERSION, AUTO_INCREMENT, CHECKSUM, CREATE_OPTIONS, TABLE_COMMENT FROM \
+     information_schema.tables WHERE TABLE_SCHEMA IN ('information_schema', 'performance_schema') ORDER BY 1, HEX(TABLE_NAME)",
+    "SHOW FULL TABLES FROM performance_schema",
     "SHOW CREATE TABLE shop.types",
     "SHOW CREATE TABLE `Über.```.`t ``1`",
     "SHOW TABLES FROM `Über.```",
