@@ -6,7 +6,7 @@ use super::statements::listed;
 use super::{Pair, reasons};
 use crate::support::Raw;
 
-const CONVERSATIONS: [(&str, &str); 6] = [
+const CONVERSATIONS: [(&str, &str); 7] = [
     ("Flink CDC", include_str!("golden/flink_cdc.txt")),
     ("Canal", include_str!("golden/canal.txt")),
     ("Maxwell", include_str!("golden/maxwell.txt")),
@@ -15,6 +15,7 @@ const CONVERSATIONS: [(&str, &str); 6] = [
         include_str!("golden/old_replica.txt"),
     ),
     ("go-mysql and TiDB DM", include_str!("golden/go_mysql.txt")),
+    ("DTS", include_str!("golden/dts.txt")),
     ("ClickHouse", include_str!("golden/clickhouse.txt")),
 ];
 
