@@ -16,8 +16,9 @@ mod table;
 
 pub use charset::{Charset, Collation, TranscodeError, Transcoder};
 pub use cluster::{
-    ClusterSchema, Emitted, Into, NodeTables, RowsProblem, SchemaRules, SourceStatement,
-    StateError, Target, Write, decode_sql, follow_history, stored_history, stored_waiting,
+    ClusterSchema, DefineError, Emitted, Into, NodeTables, RowsProblem, SchemaRules,
+    SourceStatement, StateError, Target, Write, decode_sql, follow_history, stored_history,
+    stored_nodes, stored_waiting,
 };
 pub use ddl::{
     AlterTable, CreateTable, DatabaseChange, DdlEffect, DdlProblem, DdlStatement, Effect, Kind,

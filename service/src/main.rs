@@ -165,6 +165,21 @@ enum SchemaCommand {
         #[command(flatten)]
         source: SchemaSource,
     },
+    /// Tell what a table of a node is like, where its log does not: it was changed beside the binlog, and
+    /// `binlog_row_metadata` was MINIMAL. The service must be stopped
+    Define {
+        /// The node
+        node: String,
+        /// The database on the node
+        schema: String,
+        /// The table on the node
+        table: String,
+        /// Its CREATE TABLE, as SHOW CREATE TABLE prints it; - for the standard input
+        file: PathBuf,
+        /// Data directory of the stopped service
+        #[arg(long, value_name = "DIR")]
+        data_dir: PathBuf,
+    },
     /// Print what changed of a table, or of all, between two points
     Diff {
         /// The logical table, as schema.table
@@ -185,6 +200,13 @@ fn show_schema(command: &SchemaCommand) -> anyhow::Result<ExitCode> {
         SchemaCommand::Show { table, at, source } => {
             schema::show::run_show(&source.from(), table.as_deref(), at.as_deref())
         }
+        SchemaCommand::Define {
+            node,
+            schema,
+            table,
+            file,
+            data_dir,
+        } => schema::define::run(data_dir, node, (schema, table), file),
         SchemaCommand::Diff {
             table,
             from,

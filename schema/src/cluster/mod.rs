@@ -7,6 +7,7 @@
 //! * `ddl`: what becomes of a node's statement.
 //! * `accounts`: statements about accounts, which one node's are taken of.
 //! * `ahead`: parts that have had statements which downstream has not.
+//! * `define`: what a person says a node's table is like.
 //! * `rows`: what becomes of the rows behind a table map.
 //! * `parts`: which physical tables make up a logical one.
 //! * `stored`: the state as keys and values.
@@ -14,6 +15,7 @@
 mod accounts;
 mod ahead;
 mod ddl;
+mod define;
 mod parts;
 mod rows;
 mod stored;
@@ -31,8 +33,9 @@ use crate::route::{NameCase, Routes};
 use crate::table::Table;
 
 pub use ddl::{Emitted, SourceStatement};
+pub use define::DefineError;
 pub use rows::{Into, RowsProblem, Target};
-pub use stored::{StateError, Write, follow_history, stored_history, stored_waiting};
+pub use stored::{StateError, Write, follow_history, stored_history, stored_nodes, stored_waiting};
 pub use tributary_flow::NodeTables;
 
 /// The text of a statement in the character set of the client that sent it (by the number of its collation). Multi-byte sets of
@@ -105,6 +108,8 @@ pub struct ClusterSchema {
     /// Raised whenever an answer may be another than before.
     version: u64,
     notes: Vec<String>,
+    /// Parts with columns that the logical table does not have, of which an operator was told.
+    cut: BTreeSet<(Participant, Vec<String>)>,
     /// Statements that concern a node alone.
     local: u64,
 }

@@ -168,6 +168,8 @@ impl ClusterSchema {
                         statement,
                     });
                 }
+                let cut = cut.to_vec();
+                self.tell_cut(who, logical, cut);
                 Ok(plan)
             }
             Some(Object::View(_) | Object::Opaque(_)) => Ok(None),
@@ -182,6 +184,21 @@ impl ClusterSchema {
                 Ok(None)
             }
         }
+    }
+}
+
+impl ClusterSchema {
+    /// Columns of which no statement in the binlog tells: their values cannot be carried over, and that is said once.
+    fn tell_cut(&mut self, who: &Participant, logical: &Name, cut: Vec<String>) {
+        if cut.is_empty() || !self.cut.insert((who.clone(), cut.clone())) {
+            return;
+        }
+        let (schema, table, node, cut) = (&who.schema, &who.table, &who.node, cut.join("`, `"));
+        let (to_schema, to_table) = logical;
+        self.notes.push(format!(
+            "rows of {schema}.{table} on node {node} have columns that {to_schema}.{to_table} does not have (`{cut}`): they are left out. \
+             No statement in the binlog has added them; drop them there, and add them by statements that are logged"
+        ));
     }
 }
 

@@ -329,6 +329,22 @@ pub fn stored_waiting(pairs: &[(Vec<u8>, Vec<u8>)]) -> Result<Vec<String>, State
     Ok(pending.texts().map(str::to_owned).collect())
 }
 
+/// The nodes of which something is stored, from the same pairs.
+///
+/// # Errors
+/// They cannot be read.
+pub fn stored_nodes(pairs: &[(Vec<u8>, Vec<u8>)]) -> Result<Vec<String>, StateError> {
+    let nodes = pairs.iter().filter(|(key, _)| key.first() == Some(&b'N'));
+    let first = nodes.map(|(key, _)| {
+        let names = names(key)?;
+        names.first().map_or_else(
+            || Err(unreadable(key, "no name in it")),
+            |name| Ok((*name).to_owned()),
+        )
+    });
+    first.collect()
+}
+
 /// The names in a key.
 fn names(key: &[u8]) -> Result<Vec<&str>, StateError> {
     if key.first() == Some(&b'H') {

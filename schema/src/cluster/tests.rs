@@ -383,6 +383,14 @@ fn tables_that_were_there_before_are_learned() {
         panic!()
     };
     assert_eq!(into.plan.as_ref().map(|p| p.cut_columns().len()), Some(1));
+    let told = s.schema.take_notes();
+    assert!(
+        told.iter()
+            .any(|n| n.contains("s_2.t_3 on node dn2") && n.contains("(`c`)")),
+        "{told:?}"
+    );
+    assert!(s.target("dn2", "s_2", "t_3").is_ok());
+    assert_eq!(s.schema.take_notes(), NONE, "it is told once");
     assert_eq!(s.ddl("dn1", "s_1", "ALTER TABLE t_1 ADD c INT").len(), 1);
     assert_eq!(s.ddl("dn1", "s_1", "ALTER TABLE t_2 ADD c INT"), NONE);
     let Ok(Target::Into(into)) = s.target("dn2", "s_2", "t_3") else {
@@ -886,4 +894,31 @@ fn accounts_are_those_of_one_node() {
     story.schema.forget("b");
     assert_eq!(story.ddl("c", "", "DROP ROLE r"), NONE);
     assert_eq!(story.ddl("a", "", "DROP ROLE r"), ["DROP ROLE r"]);
+}
+
+#[test]
+fn a_table_is_what_a_person_says_it_is() {
+    let mut s = two_parts("id INT PRIMARY KEY, x INT");
+    let create = "CREATE TABLE `t` (\n  `id` int NOT NULL,\n  `x` int DEFAULT NULL,\n  `y` int DEFAULT NULL,\n  PRIMARY KEY (`id`)\n)";
+    let lines = s.schema.define("b", ("s_2", "t"), create).unwrap();
+    assert_eq!(lines, ["+  `y` int DEFAULT NULL"]);
+    s.restart();
+    assert!(
+        s.schema
+            .physical("b", "s_2", "t")
+            .unwrap()
+            .column("y")
+            .is_some()
+    );
+    assert!(!s.logical("s", "t").contains("`y`"));
+    // A table of which nothing was known.
+    assert_eq!(s.schema.define("b", ("s_2", "u"), create).unwrap().len(), 6);
+    let refused = |s: &mut Story, node: &str, sql: &str| {
+        s.schema
+            .define(node, ("s_2", "t"), sql)
+            .unwrap_err()
+            .to_string()
+    };
+    assert!(refused(&mut s, "c", create).contains("known are: a, b"));
+    assert!(refused(&mut s, "b", "DROP TABLE t").contains("s_2.t"));
 }

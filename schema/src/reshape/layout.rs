@@ -32,7 +32,7 @@ pub enum LayoutError {
     Event(#[from] EventError),
     /// The event has no names, and the table is not known.
     #[error(
-        "table {table}: the node writes no names of columns and its definition is not known; set binlog_row_metadata=FULL on the node"
+        "table {table}: the node writes no names of columns and its definition is not known; tell it (`tributary schema define`), and set binlog_row_metadata=FULL on the node"
     )]
     Unknown {
         /// The table.
@@ -40,8 +40,8 @@ pub enum LayoutError {
     },
     /// The event contradicts what is known.
     #[error(
-        "table {table}: {what} in the rows is not what the known definition has: it was changed there beside the binlog. Set binlog_row_metadata=FULL on the node, \
-         and remove it and add it again behind this: its definitions are taken anew then"
+        "table {table}: {what} in the rows is not what the known definition has: it was changed there beside the binlog. Stop the service, tell it what \
+         the table is like (`tributary schema define`), and start it again; and set binlog_row_metadata=FULL on the node"
     )]
     Contradiction {
         /// The table.

@@ -1,9 +1,10 @@
 //! What is stored of schemas: the logical schema for whoever asks, and the state from which a merger goes on.
 //!
 //! In: the index database, and what the store writes into it. Out: definitions at any point: for dump clients ([`catalog`]),
-//! over HTTP and on the command line ([`show`]); the merger's state; statements that wait.
+//! over HTTP and on the command line ([`show`]); the merger's state; statements that wait; what a person says of a node's table ([`define`]).
 
 mod catalog;
+pub(crate) mod define;
 pub(crate) mod show;
 
 use std::collections::{BTreeMap, HashMap};

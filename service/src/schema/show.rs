@@ -35,7 +35,7 @@ pub(crate) fn run_show(
             let query = query(&[("table", table), ("at", at)]);
             status::get(admin, &format!("/schema{query}"))?
         }
-        Source::Dir(dir) => show(&open(dir)?, table, at).map_err(anyhow::Error::msg)?,
+        Source::Dir(dir) => show(&history(dir)?, table, at).map_err(anyhow::Error::msg)?,
     };
     print!("{text}");
     Ok(ExitCode::SUCCESS)
@@ -53,22 +53,26 @@ pub(crate) fn run_diff(
             status::get(admin, &format!("/schema/diff{query}"))?
         }
         Source::Dir(dir) => {
-            differences(&open(dir)?, table, points.0, points.1).map_err(anyhow::Error::msg)?
+            differences(&history(dir)?, table, points.0, points.1).map_err(anyhow::Error::msg)?
         }
     };
     print!("{text}");
     Ok(ExitCode::SUCCESS)
 }
 
-fn open(dir: &Path) -> anyhow::Result<History> {
+/// The history in a data directory.
+fn history(dir: &Path) -> anyhow::Result<History> {
+    Ok(stored_history(&schema_state(&open(dir)?)?)?)
+}
+
+/// The index database of a stopped service.
+pub(super) fn open(dir: &Path) -> anyhow::Result<RocksKv> {
     let database = dir.join(DATABASE_DIR);
     if !database.is_dir() {
         bail!("{} is not a data directory", dir.display());
     }
-    let kv = RocksKv::open(&database).context(
-        "the index database can not be opened; is the service running? Then use --admin",
-    )?;
-    Ok(stored_history(&schema_state(&kv)?)?)
+    RocksKv::open(&database)
+        .context("the index database can not be opened; is the service running?")
 }
 
 fn query(fields: &[(&str, Option<&str>)]) -> String {

@@ -22,7 +22,7 @@ pub(crate) mod tso_index;
 pub use mem::MemKv;
 #[cfg(feature = "rocksdb")]
 pub use rocks::RocksKv;
-pub use schema::{SchemaStateError, schema_state};
+pub use schema::{SchemaStateError, change_schema_state, schema_state};
 
 /// The first byte of every key. Persisted: numbers are never changed and never used again.
 #[repr(u8)]

@@ -35,6 +35,19 @@ pub(crate) fn put(batch: &mut KvBatch, writes: &[(Vec<u8>, Option<Vec<u8>>)]) {
     }
 }
 
+/// Writes what a person has changed of it, while no service runs; durable on return.
+///
+/// # Errors
+/// The database does not answer.
+pub fn change_schema_state(
+    kv: &dyn Kv,
+    writes: &[(Vec<u8>, Option<Vec<u8>>)],
+) -> Result<(), KvError> {
+    let mut batch = KvBatch::new();
+    put(&mut batch, writes);
+    kv.write(&batch, true)
+}
+
 /// Everything the schema has stored, in the order of its keys.
 ///
 /// # Errors

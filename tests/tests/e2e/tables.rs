@@ -344,7 +344,8 @@ async fn checked(story: &Story) -> Result<()> {
     Ok(())
 }
 
-/// A table that is changed beside the binlog of a node that writes no names stops the merge, by name.
+/// A table that is changed beside the binlog of a node that writes no names stops the merge, by name; it goes on when it is told what
+/// the table is like.
 async fn contradicted(story: &mut Story) -> Result<()> {
     let beside = "SET sql_log_bin = 0; ALTER TABLE shop_1.orders_2 ADD COLUMN ghost INT; SET sql_log_bin = 1; \
                   INSERT INTO shop_1.orders_2 (id, ghost) VALUES (1000000, 1)";
@@ -358,5 +359,30 @@ async fn contradicted(story: &mut Story) -> Result<()> {
         .wait_status("the contradiction is seen", Duration::from_secs(60), halted)
         .await?;
     println!("{}", status.state());
-    Ok(())
+    let (_, create): (String, String) = story.world.cluster.nodes[1]
+        .row("SHOW CREATE TABLE shop_1.orders_2")
+        .await?;
+    let file = story.world.cluster.dir().join("orders_2.sql");
+    std::fs::write(&file, create)?;
+    story.world.service.kill9();
+    let dir = story.world.service.data_dir();
+    let (dir, file) = (dir.to_string_lossy(), file.to_string_lossy());
+    let define = ["schema", "define", "--data-dir", &dir];
+    let of = ["dn2", "shop_1", "orders_2", &file];
+    let (ok, text) = story.tributary(&[define, of].concat()).await?;
+    ensure!(ok && text.contains("+  `ghost` int DEFAULT NULL"), "{text}");
+    story.world.service.launch().await?;
+    let arrived = format!("SELECT COUNT(*) = 1 FROM {LOGICAL} WHERE id = 1000000");
+    story.replica.wait_until(&arrived, CATCH_UP).await?;
+    let log = std::fs::read_to_string(story.world.service.log_path())?;
+    ensure!(
+        log.contains("(`ghost`): they are left out"),
+        "nobody is told"
+    );
+    story
+        .on(1, "ALTER TABLE shop_1.orders_2 DROP COLUMN ghost")
+        .await?;
+    story.rows().await?;
+    story.same().await?;
+    story.world.verified().await
 }
