@@ -1,3 +1,5 @@
+//! Statements that wait, one at a time.
+
 use super::*;
 use crate::route::{NameCase, RouteRule, Routes};
 
