@@ -169,10 +169,9 @@ async fn a_killed_node_is_read_on_without_loss_or_doubles() {
         txns.extend(rig.read_for(Duration::from_millis(300)).await);
         assert!(load.await.unwrap() > 10);
         let waiting = rig.state("retrying").await;
-        assert!(
-            waiting.contains("connect") || waiting.contains("closed"),
-            "{waiting}"
-        );
+        // On a slow machine it may have been shaking hands just then.
+        let said = ["connect", "closed", "handshake"];
+        assert!(said.iter().any(|said| waiting.contains(said)), "{waiting}");
         for txn in txns {
             assert!(have.add(txn.gtid), "round {round}: {} came twice", txn.gtid);
         }
