@@ -212,9 +212,10 @@ impl Reader<'_> {
             "ALTER" => self.alter_alter(),
             "RENAME" => self.alter_rename(),
             "CONVERT" => self.alter_convert(),
-            "PARTITION" if self.is("PARTITION BY") => {
-                Some(AlterAction::PartitionBy(self.partitioning()))
-            }
+            "PARTITION" if self.is("PARTITION BY") => Some(match self.partitioning() {
+                Some(text) => AlterAction::PartitionBy(text),
+                None => AlterAction::Unknown,
+            }),
             "REMOVE" => Some(AlterAction::RemovePartitioning),
             "TRUNCATE" | "EXCHANGE" | "DISCARD" if self.word(1) == "PARTITION" => {
                 self.exchanged();

@@ -174,7 +174,7 @@ impl Reader<'_> {
     fn create_options(&mut self, create: &mut CreateTable) {
         while !self.at_end() {
             if self.is("PARTITION BY") {
-                create.partitioning = Some(self.partitioning());
+                create.partitioning = self.partitioning();
                 continue;
             }
             if self.eat("START TRANSACTION") {
@@ -188,8 +188,9 @@ impl Reader<'_> {
         }
     }
 
-    /// From `PARTITION BY` to the end of the clause, which is that of the statement or the `AS`, `SELECT` of a query.
-    pub(super) fn partitioning(&mut self) -> String {
+    /// From `PARTITION BY` to the end of the clause, which is that of the statement or the `AS`, `SELECT` of a query. `None`
+    /// when the text has no end, and so the clause has none.
+    pub(super) fn partitioning(&mut self) -> Option<String> {
         let start = self.at;
         while !self.at_end() && !self.is_mark(";") {
             if ["AS", "SELECT", "WITH", "IGNORE", "REPLACE", "START"]
@@ -202,7 +203,7 @@ impl Reader<'_> {
                 self.at += 1;
             }
         }
-        self.text_of(start..self.at).to_owned()
+        (!self.torn).then(|| self.text_of(start..self.at).to_owned())
     }
 
     /// One table option. False when none comes next.

@@ -47,6 +47,8 @@ pub(super) struct Reader<'a> {
     pub(super) symbols: Vec<usize>,
     /// Token that is the name of a database.
     pub(super) database: Option<usize>,
+    /// The text ends inside a literal or comment.
+    pub(super) torn: bool,
 }
 
 impl<'a> Reader<'a> {
@@ -59,6 +61,7 @@ impl<'a> Reader<'a> {
             names: Vec::new(),
             symbols: Vec::new(),
             database: None,
+            torn: false,
         }
     }
 

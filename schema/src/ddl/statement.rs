@@ -112,6 +112,7 @@ impl Statement {
             lexed.tokens.pop();
         }
         let mut reader = Reader::new(sql, &lexed.tokens, session.mode);
+        reader.torn = lexed.torn;
         let kind = reader.statement().unwrap_or(Kind::Other);
         let (mut names, symbols, database) = (reader.names, reader.symbols, reader.database);
         names.sort_by_key(|n| n.tokens.start);

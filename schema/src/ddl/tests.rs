@@ -445,3 +445,22 @@ fn sql_modes_change_names() {
         .unwrap();
     assert_eq!(units[0].statement.sql(), "DROP TABLE `orders`");
 }
+
+/// Found by fuzzing: a literal without an end in the clause swallowed the mark behind it when the table was shown.
+#[test]
+fn partitions_whose_text_has_no_end_are_not_kept() {
+    let of = |sql: &str| {
+        let statement = Statement::parse(sql, Session::in_schema("s"));
+        let Kind::CreateTable(create) = &statement.kind else {
+            panic!("{:?}", statement.kind)
+        };
+        let table = create.table(crate::Collation::DEFAULT).unwrap();
+        table.partitioning.is_some()
+    };
+    assert!(of(
+        "CREATE TABLE t (a INT) PARTITION BY LIST (a) (PARTITION p VALUES IN (1) COMMENT 'x')"
+    ));
+    assert!(!of(
+        "CREATE TABLE t (a INT) PARTITION BY LIST (a) (PARTITION p VALUES IN (1) COMMENT 'x"
+    ));
+}
