@@ -168,7 +168,6 @@ impl ClusterSchema {
                         statement,
                     });
                 }
-                let cut = cut.to_vec();
                 self.tell_cut(who, logical, cut);
                 Ok(plan)
             }
@@ -185,12 +184,10 @@ impl ClusterSchema {
             }
         }
     }
-}
 
-impl ClusterSchema {
     /// Columns of which no statement in the binlog tells: their values cannot be carried over, and that is said once.
-    fn tell_cut(&mut self, who: &Participant, logical: &Name, cut: Vec<String>) {
-        if cut.is_empty() || !self.cut.insert((who.clone(), cut.clone())) {
+    fn tell_cut(&mut self, who: &Participant, logical: &Name, cut: &[String]) {
+        if cut.is_empty() || !self.cut.insert((who.clone(), cut.to_vec())) {
             return;
         }
         let (schema, table, node, cut) = (&who.schema, &who.table, &who.node, cut.join("`, `"));

@@ -72,7 +72,7 @@ pub(super) fn open(dir: &Path) -> anyhow::Result<RocksKv> {
         bail!("{} is not a data directory", dir.display());
     }
     RocksKv::open(&database)
-        .context("the index database can not be opened; is the service running?")
+        .context("the index database can not be opened; is the service running? (`show` and `diff` ask it with --admin)")
 }
 
 fn query(fields: &[(&str, Option<&str>)]) -> String {

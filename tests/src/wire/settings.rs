@@ -13,10 +13,11 @@ const PLACES: [&str; 2] = ["SHOW VARIABLES", "SHOW GLOBAL VARIABLES"];
 /// among the answers.
 pub fn settings(found: &[Difference]) -> Vec<Explained> {
     let mut reasons = Vec::new();
+    let parsed = parsed();
     for place in PLACES {
         // Some variables have no global value.
         let all = place == PLACES[0] && found.iter().any(|f| f.place == place);
-        for (what, must_be, reason) in parsed() {
+        for &(what, must_be, reason) in &parsed {
             let must_be = all && must_be;
             let explained = Explained {
                 place,

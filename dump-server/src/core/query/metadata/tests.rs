@@ -230,7 +230,7 @@ fn joins_groups_and_expressions_are_the_engines() {
             "CASCADE",
         ),
         (
-            "SELECT table_name FROM information_schema.tables WHERE table_name LIKE \"l%\" COLLATE utf8mb4_bin AND table_schema \
+            "SELECT table_name FROM information_schema.tables WHERE table_name LIKE \"L%\" COLLATE utf8mb4_bin AND table_schema \
           = 'shop'",
             "lines",
         ),
